@@ -1,0 +1,1 @@
+"""The latency harness: one process per candidate, interleaved, every sample kept."""

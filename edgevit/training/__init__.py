@@ -1,0 +1,1 @@
+"""Fine-tuning and evaluation on a folder of images per class. Needs torch."""

@@ -1,0 +1,1 @@
+"""Runners, one vendor library a file, and the session that an application embeds."""
