@@ -1,0 +1,163 @@
+"""Frozen dataclasses to JSON and back, strictly: what is read is exactly what was declared, or an `InputError` names the key.
+
+The bytes are deterministic (sorted keys, no time, no NaN), so equal values give equal files and equal hashes.
+
+Does not know: any particular record, defaults (every field is written and every field is wanted), versions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edgevit.errors import InputError
+
+__all__ = ["build", "decode", "encode", "plain"]
+
+T = TypeVar("T")
+
+# Control characters would break the one line an error has, and a lone surrogate cannot be printed at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def plain(value: Any) -> Any:
+    """A dataclass, mapping, sequence or scalar as the dicts, lists and scalars that JSON has."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value
+
+
+def encode(value: Any) -> bytes:
+    """`plain(value)` as UTF-8 JSON, the same bytes for equal values."""
+    text = json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def decode(kind: type[T], data: bytes, where: str) -> T:
+    """Read JSON bytes as `kind`.
+
+    Args:
+        kind: a dataclass, or any type `build` takes.
+        data: UTF-8 JSON.
+        where: what the bytes are, for errors: `manifest.json`.
+
+    Raises:
+        InputError: the bytes are not JSON, repeat a key, or hold anything but what `kind` declares.
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        return build(kind, value, where)
+    except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad JSON, a number too long to convert
+        raise InputError(f"{where}: not valid JSON ({_one_line(error)}); wanted a file that edgevit wrote") from error
+
+
+def build(kind: type[T], value: object, where: str) -> T:
+    """Turn parsed JSON into `kind`, checking every type on the way down.
+
+    Args:
+        kind: a dataclass, `str`, `int`, `float`, `bool`, `Literal`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`,
+            `X | None`, or `object` for any JSON.
+        value: what `json.loads` gives.
+        where: path of the value, for errors: `manifest.json: preprocess.height`.
+
+    Raises:
+        InputError: a wrong type, a missing or an unknown key, or a value the dataclass itself refuses.
+    """
+    return _build(kind, value, where)  # type: ignore[no-any-return]
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin in (Union, UnionType):
+        wanted, none = arguments
+        assert none is NoneType, f"only X | None is supported, not {kind}"
+        return None if value is None else _build(wanted, value, where)
+    if origin is Literal:
+        return value if type(value) is str and value in arguments else _refuse(value, " or ".join(arguments), where)
+    if origin is tuple:
+        return _build_tuple(arguments, value, where)
+    if origin is dict:
+        if type(value) is not dict:
+            _refuse(value, "an object", where)
+        return {_build(str, key, where): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is object:
+        return _build_any(value, where)
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(value) is not kind:
+        _refuse(value, _SCALARS[kind], where)
+    if kind is float and not math.isfinite(value):
+        _refuse(value, "a finite number", where)
+    if kind is str and _UNPRINTABLE.search(value):
+        _refuse(value, "text without control characters", where)
+    return value
+
+
+_SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if type(value) is not dict:
+        _refuse(value, "an object", where)
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    for label, keys in (("missing", set(names) - set(value)), ("unknown", set(value) - set(names))):
+        if keys:
+            listed = ", ".join(repr(key) for key in sorted(keys))
+            raise InputError(f"{where}: {label} key {listed}; wanted exactly: {', '.join(names)}")
+    arguments = {name: _build(types[name], value[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**arguments)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _build_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if type(value) is not list:
+        _refuse(value, "a list", where)
+    if arguments[-1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    elif len(arguments) != len(value):
+        raise InputError(f"{where}: got {len(value)} entries, wanted {len(arguments)}")
+    return tuple(
+        _build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _build_any(value: Any, where: str) -> Any:
+    if type(value) is dict:
+        return {_build(str, key, where): _build_any(item, f"{where}.{key}") for key, item in value.items()}
+    if type(value) is list:
+        return [_build_any(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    return _build(type(value), value, where)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError("a key is repeated")
+    return keys
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse(value: Any, wanted: str, where: str) -> NoReturn:
+    got = ascii(value)
+    raise InputError(f"{where}: got {got if len(got) <= 40 else got[:37] + '...'}, wanted {wanted}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
