@@ -1,0 +1,143 @@
+"""The routing modes: four ways to put the parts of a recursive ViT together, one answer.
+
+B images, N patches, R steps, D channels. The update of an active patch is x + w (f(x) - x), w the gate, none at
+the first step; selection is nested; CLS goes through every step ungated.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from edgevit.errors import InputError
+from edgevit.models import tokens
+from edgevit.models.recursive import RecursiveViT
+from edgevit.spec import Selection
+
+__all__ = ["Choice", "Routed", "reference", "route_dense", "route_mask", "route_topk"]
+
+
+class Choice(NamedTuple):
+    """What a router decided before one step, over the n tokens it was shown."""
+
+    logits: Tensor  # B x n raw router logits; token choice: B x N x R, the same at every step
+    candidates: Tensor | None  # B x n bool: active one step before; None where all n were
+    chosen: Tensor  # B x n bool
+
+
+class Routed(NamedTuple):
+    """The outcome of one forward pass."""
+
+    logits: Tensor  # B x C
+    depth: Tensor  # B x N int32: steps each patch took part in, 1 to R
+    counts: Tensor  # B x R int32: patches active at each step
+    choices: tuple[Choice, ...]  # one for each step after the first
+
+
+def _routed(logits: Tensor, depth: Tensor, steps: int, choices: list[Choice]) -> Routed:
+    counts = torch.stack([(depth > r).sum(dim=1) for r in range(steps)], dim=1)
+    return Routed(logits, depth, counts.to(torch.int32), tuple(choices))
+
+
+def _blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
+    """x + w (f(x) - x): B x n x D twice and the gate B x n."""
+    return before + gate[..., None] * (after - before)
+
+
+def route_dense(model: RecursiveViT, image: Tensor) -> Routed:
+    """Every token, every step: exact for models without a router."""
+    x = model.embed(image)
+    for r in range(model.config.recursions):
+        x = model.step(x, r)
+    depth = torch.full((x.shape[0], x.shape[1] - 1), model.config.recursions, dtype=torch.int32, device=x.device)
+    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, model.config.recursions, [])
+
+
+def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None = None) -> Routed:
+    """All tokens computed at every step, finished ones frozen and hidden from attention: the reference.
+
+    Args:
+        model: a model with a router.
+        image: B x 3 x H x W.
+        selection: the rule of an expert-choice router, `top-k` by default; None for token choice.
+
+    Raises:
+        InputError: `threshold` without calibrated thresholds.
+    """
+    config = model.config
+    x = model.step(model.embed(image), 0)
+    cls, patches = x[:, :1], x[:, 1:]
+    active = torch.ones(patches.shape[:2], dtype=torch.bool, device=x.device)
+    depth = active.to(torch.int32)
+    choices: list[Choice] = []
+    plan = model.choose_depth(patches) if config.router == "token_choice" else None
+    for r in range(1, config.recursions):
+        if plan is not None:
+            logits = plan
+            # A tail of the softmax: the share of belief that the token needs this step. 1 at the first step.
+            gate = torch.softmax(plan, dim=-1)[..., r:].sum(dim=-1)
+            chosen = active & (plan.argmax(dim=-1) >= r)
+        else:
+            logits = model.score(patches, r)
+            gate = torch.sigmoid(logits)
+            chosen = active & _expert_choice(model, logits, active, r, selection or "top-k")
+        choices.append(Choice(logits, active, chosen))
+        active = chosen
+        after = model.step(torch.cat([cls, patches], dim=1), r, tokens.hide(active))
+        patches = torch.where(active[..., None], _blend(patches, after[:, 1:], gate), patches)
+        cls = after[:, :1]
+        depth = depth + active.to(torch.int32)
+    return _routed(model.readout(cls, patches), depth, config.recursions, choices)
+
+
+def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, selection: Selection) -> Tensor:
+    """B x N router logits and the candidates B x N to the chosen B x N bool."""
+    config = model.config
+    if selection == "threshold":
+        if config.thresholds is None:
+            raise InputError("this model has no thresholds; calibrate them on a folder first, or use --selection top-k")
+        return logits > config.thresholds[step - 1]
+    below_all = torch.finfo(logits.dtype).min
+    best = tokens.lowest_index_top_k(torch.where(active, logits, below_all), config.budget[step])
+    return tokens.membership(best, logits.shape[1])
+
+
+def route_topk(model: RecursiveViT, image: Tensor) -> Routed:
+    """Step r gathers its k_r tokens, runs on those alone, and writes back where somebody reads the patches.
+
+    Selection is nested, so a step needs only the tokens of the step before: the sequence shrinks from step to
+    step and is unwound once, at the end.
+    """
+    config = model.config
+    x = model.step(model.embed(image), 0)
+    cls, patches = x[:, :1], x[:, 1:]
+    position = torch.arange(config.patches, device=x.device).expand(x.shape[0], -1)
+    depth = torch.ones_like(position, dtype=torch.int32)
+    choices: list[Choice] = []
+    wider: list[tuple[Tensor, Tensor]] = []
+    for r in range(1, config.recursions):
+        logits = model.score(patches, r)
+        index = tokens.lowest_index_top_k(logits, config.budget[r])
+        choices.append(Choice(logits, None, tokens.membership(index, logits.shape[1])))
+        wider.append((patches, index))
+        before = tokens.gather(patches, index)
+        gate = torch.sigmoid(tokens.gather(logits, index))
+        after = model.step(torch.cat([cls, before], dim=1), r)
+        cls, patches = after[:, :1], _blend(before, after[:, 1:], gate)
+        position = tokens.gather(position, index)
+        depth = depth.scatter(1, position, r + 1)
+    if model.reads_patches:
+        for all_patches, index in reversed(wider):
+            patches = tokens.write_back(all_patches, index, patches)
+    return _routed(model.readout(cls, patches), depth, config.recursions, choices)
+
+
+def reference(model: RecursiveViT, image: Tensor) -> Routed:
+    """The pass a model is trained with: gathered top-k, masked token choice, or every token."""
+    if model.config.router == "expert_choice":
+        return route_topk(model, image)
+    if model.config.router == "token_choice":
+        return route_mask(model, image)
+    return route_dense(model, image)

@@ -1,0 +1,81 @@
+"""What a router is trained on beside the task: terms that make its choices sharp, its logits tame, its cost bounded.
+
+From Mixture-of-Recursions (Bae et al. 2025, arXiv 2507.10524, section 2.2 and appendix), but for the budget term,
+which is ours. B images, N patches, R steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgevit.models.recursive import RecursiveConfig
+from edgevit.models.routing import Choice, Routed
+
+__all__ = ["RouterLoss", "balance_term", "budget_term", "choice_term", "router_loss", "z_term"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterLoss:
+    """Weights of the router's terms.
+
+    Attributes:
+        choice: expert choice - cross-entropy of the raw logit against having been taken.
+        balance: token choice - every depth equally used. Off by default: it forbids pictures to differ.
+        z: token choice - the square of the log-sum-exp of the logits.
+        budget: token choice - mean extra steps a patch takes, against those of the capacities.
+    """
+
+    choice: float = 0.01
+    balance: float = 0.0
+    z: float = 1e-4
+    budget: float = 1.0
+
+
+def router_loss(routed: Routed, config: RecursiveConfig, weights: RouterLoss) -> Tensor:
+    """The weighted sum of the terms that fit the router, a scalar."""
+    if config.router == "expert_choice":
+        return weights.choice * torch.stack([choice_term(choice) for choice in routed.choices]).sum()
+    if config.router == "token_choice":
+        logits = routed.choices[0].logits
+        return (
+            weights.balance * balance_term(logits)
+            + weights.z * z_term(logits)
+            + weights.budget * budget_term(logits, sum(config.capacities[1:]))
+        )
+    return routed.logits.new_zeros(())
+
+
+def choice_term(choice: Choice) -> Tensor:
+    """Binary cross-entropy of raw logits B x n with having been chosen, averaged over the candidates."""
+    loss = functional.binary_cross_entropy_with_logits(choice.logits, choice.chosen.to(choice.logits), reduction="none")
+    return loss.mean() if choice.candidates is None else loss[choice.candidates].mean()
+
+
+def balance_term(logits: Tensor) -> Tensor:
+    """Sum over depths of mean probability times R x share of tokens routed there; 1 when even. Logits B x N x R."""
+    depths = logits.shape[-1]
+    probability = torch.softmax(logits, dim=-1).mean(dim=(0, 1))
+    share = functional.one_hot(logits.argmax(dim=-1), depths).to(logits).mean(dim=(0, 1))
+    return (probability * share * depths).sum()
+
+
+def z_term(logits: Tensor) -> Tensor:
+    """Mean squared log-sum-exp over depths; logits B x N x R."""
+    return torch.logsumexp(logits, dim=-1).square().mean()
+
+
+def budget_term(logits: Tensor, extra_steps: float) -> Tensor:
+    """Squared relative error of the mean number of steps after the first; logits B x N x R.
+
+    The count is the real one, of hard decisions, over the whole batch, so that one picture may take more than
+    another; its gradient is that of the expected count (a straight-through estimate).
+    """
+    later = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
+    expected = (torch.softmax(logits, dim=-1) * later).sum(dim=-1)
+    taken = logits.argmax(dim=-1).to(logits)
+    mean = (taken + expected - expected.detach()).mean()
+    return (mean / extra_steps - 1).square()
