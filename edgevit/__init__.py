@@ -10,31 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgevit.api import *  # noqa: F403 - what __getattr__ gives at run time, for type checkers and editors
+    from edgevit.api import export_model, load, measure
+
+# A list of its own and not read from edgevit.api: `from edgevit import spec` asks __getattr__ for "spec" first, and
+# loading the API to answer "no" would import the API in the middle of a module that the API needs.
+__all__ = ["__version__", "export_model", "load", "measure"]
 
 # pyproject.toml reads the version from this line, so that wheel, editable install and any copy of the tree agree.
 __version__ = "0.1.0"
 
 
-def _api_names() -> tuple[str, ...]:
-    # Not `from edgevit import api`, which asks this module's __getattr__ for "api" first and would not end.
-    # While edgevit.api is itself being imported it has no __all__ yet; then there is nothing to offer.
-    return tuple(getattr(import_module("edgevit.api"), "__all__", ()))
-
-
 def __getattr__(name: str) -> object:
-    """A public name of `edgevit.api`, loaded at first use and kept.
+    """A name of `edgevit.api`, loaded at first use and kept.
 
     Raises:
-        AttributeError: the API has no such name.
+        AttributeError: edgevit offers no such name.
     """
-    # Private and dunder names are what import machinery and debuggers ask for: never a reason to load the API.
-    if not name.startswith("_") and name != "api" and name in _api_names():
-        value: object = getattr(import_module("edgevit.api"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'edgevit' has no attribute '{name}'")
+    if name not in __all__:
+        raise AttributeError(f"module 'edgevit' has no attribute '{name}'")
+    value: object = getattr(import_module("edgevit.api"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_api_names()})
+    return sorted({*globals(), *__all__})
