@@ -75,8 +75,9 @@ class _Canvas:
 
     def speckle(self) -> np.ndarray:
         """Independent pixels, H x W, -1..1, the ends rarer than the middle."""
-        shape = (self.y.size, self.x.size)
-        return (self._unit(shape[0] * shape[1]) - self._unit(shape[0] * shape[1])).reshape(shape)
+        count = self.y.size * self.x.size
+        pixels: np.ndarray = self._unit(count) - self._unit(count)
+        return pixels.reshape(self.y.size, self.x.size)
 
     def noise(self, tall: float, wide: float) -> np.ndarray:
         """Smooth noise, H x W, -1..1, whose bumps are about `tall` by `wide`."""
@@ -100,7 +101,8 @@ class _Canvas:
     def _unit(self, count: int) -> np.ndarray:
         """Uniform numbers of 53 bits, `count`, from 0 up to and without 1."""
         bits: np.ndarray = self._bits.random_raw(count)
-        return (bits >> np.uint64(11)) * 2.0**-53
+        fractions: np.ndarray = (bits >> np.uint64(11)) * 2.0**-53
+        return fractions
 
 
 def _lattice(at: np.ndarray, cell: float, extent: float) -> tuple[int, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back, strictly: what is read is exactly what was declared, or an `InputError` names the key.
+"""Frozen dataclasses to JSON and back, strictly: what is read is what was declared, or an `InputError` names the key.
 
 The bytes are deterministic (sorted keys, no time, no NaN), so equal values give equal files and equal hashes.
 

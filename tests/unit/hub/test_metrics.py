@@ -38,9 +38,7 @@ def test_a_class_without_pictures_has_no_recall_and_does_not_pull_the_mean_down(
     assert balanced_accuracy(matrix) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("truth", "predicted"), [([0, 3], [0, 0]), ([0, -1], [0, 0]), ([0.0, 1.0], [0, 1]), ([0], [0, 1])]
-)
+@pytest.mark.parametrize("truth, predicted", [([0, 3], [0, 0]), ([0, -1], [0, 0]), ([0.0, 1.0], [0, 1]), ([0], [0, 1])])
 def test_labels_that_are_none_are_refused(truth: list[float], predicted: list[float]) -> None:
     with pytest.raises(InputError):
         confusion_matrix(np.array(truth), np.array(predicted), 3)
@@ -129,7 +127,7 @@ def test_auroc_is_left_out_unless_there_are_two_classes_with_pictures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "message"),
+    "probabilities, message",
     [(np.ones((2, 3)), "n x 2"), (np.array([[1.0, np.nan]]), "not finite"), (np.ones((0, 2)), "at least 1")],
 )
 def test_unusable_probabilities_are_refused(probabilities: np.ndarray, message: str) -> None:
