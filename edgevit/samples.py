@@ -96,7 +96,8 @@ class _Canvas:
             for _ in range(2):
                 field = sum((np.roll(field, k, axis) for k in range(reach)), np.zeros_like(field))
             variance *= (2 * reach**3 + reach) / 3  # of two running sums, one after the other
-        return field / math.sqrt(variance)
+        grains: np.ndarray = field / math.sqrt(variance)
+        return grains
 
     def _unit(self, count: int) -> np.ndarray:
         """Uniform numbers of 53 bits, `count`, from 0 up to and without 1."""
