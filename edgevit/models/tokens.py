@@ -27,10 +27,20 @@ def lowest_index_top_k(scores: Tensor, k: int) -> Tensor:
         B x k int64, ascending along each row: the chosen tokens keep their order, so ties are broken alike at
         the next selection among them.
     """
-    # A stable sort is the only torch operation that promises the lowest index on ties (topk promises nothing);
-    # the exporter turns it into a TopK with constant k, which promises the same.
+    return _lowest_index_top_k(scores.detach(), k)
+
+
+# An operator of its own, so that a traced graph holds it whole and the exporter can put ONNX's TopK in its place:
+# that promises the lowest index on ties with a constant k, while of torch's operators only a stable sort does.
+@torch.library.custom_op("edgevit::lowest_index_top_k", mutates_args=())
+def _lowest_index_top_k(scores: Tensor, k: int) -> Tensor:
     best = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k]
     return torch.sort(best, dim=1).values
+
+
+@_lowest_index_top_k.register_fake
+def _(scores: Tensor, k: int) -> Tensor:
+    return scores.new_empty((scores.shape[0], k), dtype=torch.int64)
 
 
 def gather(tokens: Tensor, index: Tensor) -> Tensor:
@@ -42,7 +52,7 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
     batch, length = tokens.shape[:2]
     if batch > 1:
         index = index + torch.arange(0, batch * length, length, device=index.device)[:, None]
-    return tokens.flatten(0, 1)[index.flatten()].unflatten(0, tuple(index.shape))
+    return tokens.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, tuple(index.shape))
 
 
 def membership(index: Tensor, length: int) -> Tensor:

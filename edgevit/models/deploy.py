@@ -1,0 +1,122 @@
+"""From a trained module to an inference module: on a copy, the same answer, ready to be traced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgevit.errors import InputError
+from edgevit.models.layers import Attention, decomposed_attention
+from edgevit.models.recursive import RecursiveViT
+from edgevit.models.routing import Routed, route_dense, route_mask, route_topk
+from edgevit.spec import RoutingMode, RoutingSpec, Selection
+
+__all__ = ["Deployed", "default_routing", "deploy", "routing_spec"]
+
+
+class Deployed(nn.Module):
+    """A model in one routing mode, with no training-time form left in it.
+
+    Attributes:
+        output_names: what `forward` returns, in order.
+    """
+
+    def __init__(self, model: nn.Module, route: Callable[[Tensor], Routed | Tensor], output_names: tuple[str, ...]):
+        super().__init__()
+        self.model = model
+        self.route = route
+        self.output_names = output_names
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """B x 3 x H x W float32 to logits B x C and, if named, depth B x N int32 and counts B x R int32."""
+        outcome = self.route(image)
+        if isinstance(outcome, Tensor):
+            return (outcome,)
+        return tuple(getattr(outcome, name) for name in self.output_names)
+
+
+def default_routing(model: nn.Module) -> RoutingMode:
+    """`topk` for expert choice, `mask` for token choice, `dense` without a router."""
+    router = model.config.router if isinstance(model, RecursiveViT) else "none"
+    by_router: dict[str, RoutingMode] = {"expert_choice": "topk", "token_choice": "mask", "none": "dense"}
+    return by_router[router]
+
+
+def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | None = None) -> RoutingSpec | None:
+    """What a graph of this model in this mode does; None where there is nothing to route.
+
+    Raises:
+        InputError: the mode or the rule does not fit the model; the line says what does.
+    """
+    if not isinstance(model, RecursiveViT) or model.config.router == "none":
+        if mode != "dense" or selection is not None:
+            asked = f"--routing {mode}" if mode != "dense" else f"--selection {selection}"
+            raise InputError(f"{asked} for a model without a router; use --routing dense and no --selection")
+        return None
+    config = model.config
+    if mode == "dense":
+        raise InputError(f"--routing dense for a model with a router would answer differently; use {_fitting(config.router)}")
+    if mode == "adaptive":
+        raise InputError(f"--routing adaptive is not built yet; use {_fitting(config.router)}")
+    if config.router == "token_choice":
+        if mode == "topk":
+            raise InputError("--routing topk for a token-choice model, whose count follows the image; use --routing mask")
+        if selection is not None:
+            raise InputError(f"--selection {selection} is for expert choice; this model's router is token_choice: leave it out")
+    elif mode == "topk" and selection == "threshold":
+        raise InputError("--routing topk takes a fixed count; use --routing mask for --selection threshold")
+    elif selection == "threshold" and config.thresholds is None:
+        raise InputError("the model has no thresholds; calibrate it first (edgevit train --calibrate), or use --selection top-k")
+    rule: Selection | None = (selection or "top-k") if config.router == "expert_choice" else None
+    return RoutingSpec(
+        mode=mode,
+        router=config.router,
+        selection=rule,
+        steps=config.recursions,
+        grid=config.grid,
+        capacities=config.budget if rule == "top-k" else (),
+        thresholds=(config.thresholds or ()) if rule == "threshold" else (),
+    )
+
+
+def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True) -> Deployed:
+    """The inference module of a trained one.
+
+    The copy is in eval mode without gradients, batch norms are folded into the convolutions before them, and
+    attention is decomposed. The model itself is left as it was.
+
+    Args:
+        model: a `RecursiveViT`, or any module that maps B x 3 x H x W to logits B x C.
+        routing: what `routing_spec` gave.
+        trace: whether `depth` and `counts` are outputs; never where there is no routing.
+    """
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    for module in list(model.modules()):
+        if isinstance(module, Attention):
+            module.attend = decomposed_attention
+        if isinstance(module, nn.Sequential):
+            _fold_batch_norms(module)
+    names = ("logits", "depth", "counts") if trace and routing is not None else ("logits",)
+    if not isinstance(model, RecursiveViT):
+        return Deployed(model, model, names)
+    recursive = model
+    if routing is None:
+        return Deployed(model, lambda image: route_dense(recursive, image), names)
+    if routing.mode == "topk":
+        return Deployed(model, lambda image: route_topk(recursive, image), names)
+    return Deployed(model, lambda image: route_mask(recursive, image, routing.selection), names)
+
+
+def _fold_batch_norms(layers: nn.Sequential) -> None:
+    for i in range(len(layers) - 1):
+        convolution, norm = layers[i], layers[i + 1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i] = fuse_conv_bn_eval(convolution, norm)
+            layers[i + 1] = nn.Identity()
+
+
+def _fitting(router: str) -> str:
+    return "--routing topk or --routing mask" if router == "expert_choice" else "--routing mask"
