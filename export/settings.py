@@ -1,0 +1,62 @@
+"""What an export is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgevit.errors import InputError
+from edgevit.spec import Precision, RoutingMode, Selection
+from edgevit.targets import target_named
+
+__all__ = ["ExportSettings"]
+
+# The dynamo exporter writes opset 18 at the least, and ONNX Runtime and TensorRT read 23 at the most.
+_OPSETS = range(18, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Settings of one export.
+
+    Attributes:
+        target: the class of devices the graph is for.
+        routing: how the graph carries routing out; None for the model's default.
+        selection: the rule of an expert-choice router under `mask`; None for its default.
+        precision: of the graph.
+        opset: ONNX opset; None for the target's.
+        batch_size: B, a constant of the graph.
+        simplify: whether onnxsim may shorten the graph.
+        trace: whether `depth` and `counts` are outputs.
+        verify: whether the artefact is compared with its source before a bundle is written.
+        atol: absolute tolerance on logits.
+        rtol: the same relative to the reference's logit.
+    """
+
+    target: str = "cpu-x86"
+    routing: RoutingMode | None = None
+    selection: Selection | None = None
+    precision: Precision = "fp32"
+    opset: int | None = None
+    batch_size: int = 1
+    simplify: bool = True
+    trace: bool = True
+    verify: bool = True
+    atol: float = 1e-4
+    rtol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        target = target_named(self.target)
+        if self.precision not in target.precisions:
+            raise InputError(
+                f"precision {self.precision} is not built for target {self.target}; use {', '.join(target.precisions)}"
+            )
+        if self.opset is not None and self.opset not in _OPSETS:
+            raise InputError(f"opset {self.opset}; wanted {_OPSETS.start} to {_OPSETS.stop - 1}")
+        if self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size}; wanted 1 or more")
+        if not (self.atol >= 0 and self.rtol >= 0):
+            raise InputError(f"tolerances are {self.atol} and {self.rtol}; wanted 0 or more")
+
+    @property
+    def opset_version(self) -> int:
+        return self.opset or target_named(self.target).opset
