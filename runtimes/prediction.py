@@ -1,0 +1,72 @@
+"""What a session answers: label, probabilities, the depth each patch was given, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Prediction", "RoutingTrace", "Timings"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Nanoseconds of the call of the graph that carried the image; images that shared a batch share them.
+
+    Attributes:
+        preprocess_ns: opening, resizing and normalising the images of the batch.
+        run_ns: the graph.
+        total_ns: from the first image of the batch to the answer.
+    """
+
+    preprocess_ns: int
+    run_ns: int
+    total_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingTrace:
+    """Where a routed model spent its steps on one image.
+
+    Attributes:
+        depth: int32 rows x columns, recursion steps each patch took part in, 1 to R.
+        counts: patches active at each of the R steps.
+    """
+
+    depth: np.ndarray
+    counts: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        return {"depth": self.depth.tolist(), "counts": list(self.counts)}
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        image: the file it came from; None for a picture or an array.
+        label: the most probable class; of equal ones the first.
+        score: its probability.
+        probabilities: of every class, in the order of the labels; they sum to 1.
+        routing: None when the graph has no routing or was exported without its trace.
+        timings: where the time went.
+    """
+
+    image: str | None
+    label: str
+    score: float
+    probabilities: Mapping[str, float]
+    routing: RoutingTrace | None
+    timings: Timings
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything but the timings, in types that JSON has: the same answer always gives the same text."""
+        return {
+            "image": self.image,
+            "label": self.label,
+            "score": self.score,
+            "probabilities": dict(self.probabilities),
+            "routing": None if self.routing is None else self.routing.to_dict(),
+        }
