@@ -46,7 +46,8 @@ class Golden:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As named arrays for an npz file."""
-        arrays = {"names": np.array(self.names), "images": self.images.astype(np.float16), "logits": self.logits}
+        names = np.frombuffer("\n".join(self.names).encode(), np.uint8)  # an npz of plain numbers holds no text
+        arrays = {"names": names, "images": self.images.astype(np.float16), "logits": self.logits}
         if self.depth is not None and self.margin is not None:
             arrays |= {"depth": self.depth, "margin": self.margin}
         return arrays
@@ -62,7 +63,7 @@ class Golden:
         if missing:
             raise InputError(f"golden samples lack {', '.join(missing)}; wanted a bundle that edgevit wrote: export again")
         return cls(
-            tuple(str(name) for name in arrays["names"]),
+            tuple(arrays["names"].tobytes().decode().split("\n")),
             arrays["images"].astype(np.float32),
             arrays["logits"],
             arrays.get("depth"),

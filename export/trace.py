@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import onnx_ir as ir
@@ -70,12 +71,12 @@ def trace(module: Deployed, image_shape: tuple[int, int, int, int], opset: int) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notices about libraries nobody asked for off the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
+    """Keep the exporter's notices and its listings of a failed graph off the user's terminal: `trace` says it all."""
+    logger = logging.getLogger("torch")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,0 +1,200 @@
+"""The export of a model, as a list that can be read: source model in, verified bundle out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from edgevit import strict_json
+from edgevit.bundle import GOLDEN_NAME, Bundle
+from edgevit.bundle_writer import check_output, write_bundle
+from edgevit.errors import CheckFailed
+from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
+from edgevit.models.catalog import ModelSource
+from edgevit.models.deploy import default_routing, deploy, routing_spec
+from edgevit.npz import pack_arrays
+from edgevit.parity import Golden, Parity, compare
+from edgevit.runner import Runner
+from edgevit.spec import RoutingSpec, TensorSpec
+
+from .check import check_graph
+from .cost import Cost, count
+from .fold_constants import fold_constants
+from .golden import verification_inputs
+from .name_nodes import name_nodes
+from .reference import golden_samples
+from .settings import ExportSettings
+from .share_weights import share_weights, strip_notes
+from .simplify import simplified
+from .trace import trace
+
+__all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
+
+# ONNX bytes to a runner, not yet entered; passed in, since the exporter knows no runtime.
+OpenGraph = Callable[[bytes], Runner]
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A finished graph.
+
+    Attributes:
+        onnx: the file's bytes.
+        input: `image`, B x 3 x H x W float32.
+        outputs: in order.
+        routing: what it does with tokens; None where there is nothing to route.
+        cost: counted from it.
+    """
+
+    onnx: bytes
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    routing: RoutingSpec | None
+    cost: Cost
+
+
+def export_bundle(
+    source: ModelSource,
+    settings: ExportSettings,
+    output: Path,
+    *,
+    open_graph: OpenGraph,
+    force: bool = False,
+    report: Report | None = None,
+) -> Bundle:
+    """Export a model: graph, verification, bundle.
+
+    Args:
+        source: the model with what a bundle says of it.
+        settings: of the export.
+        output: the folder to write; it appears whole or not at all.
+        open_graph: makes the runner that verifies.
+        force: whether an existing bundle at `output` is replaced.
+        report: told the name of each step as it begins.
+
+    Raises:
+        InputError: `output` exists, the settings do not fit the model, or the model cannot be traced.
+        CheckFailed: the graph breaks a rule, or the artefact answers differently; nothing is written then.
+    """
+    say = report or _silent
+    check_output(output, force=force)
+    graph = build_graph(source, settings, say)
+    say("verify")
+    names, images = verification_inputs(source.preprocess)
+    golden = golden_samples(source.module, graph.routing, names, images)
+    parity, runtime = _verified(graph, golden, settings, open_graph) if settings.verify else (None, "")
+    say("write the bundle")
+    files = {"model.onnx": graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
+    if parity is not None:
+        files["parity.json"] = strict_json.encode(parity)
+    return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
+
+
+def build_graph(source: ModelSource, settings: ExportSettings, report: Report | None = None) -> Graph:
+    """The graph of a model, every rule held, not yet verified.
+
+    Raises:
+        InputError: the settings do not fit the model, or the model cannot be traced.
+        CheckFailed: the graph breaks a rule.
+    """
+    say = report or _silent
+    routing = routing_spec(source.module, settings.routing or default_routing(source.module), settings.selection)
+    shape = (settings.batch_size, 3, source.preprocess.height, source.preprocess.width)
+
+    say("trace")
+    model = trace(deploy(source.module, routing, trace=settings.trace), shape, settings.opset_version)
+    say("fold constants")
+    fold_constants(model)
+    name_nodes(model)
+    strip_notes(model)
+    share_weights(model)
+    if settings.simplify and settings.verify:  # only verification can show that it did no harm
+        say("simplify")
+        model = _shorter(model)
+    say("check")
+    check_graph(model)
+    return Graph(
+        onnx=ir.to_proto(model).SerializeToString(deterministic=True),
+        input=_spec(model.graph.inputs[0]),
+        outputs=tuple(_spec(value) for value in model.graph.outputs),
+        routing=routing,
+        cost=count(model),
+    )
+
+
+def _shorter(model: ir.Model) -> ir.Model:
+    candidate = simplified(model)
+    if candidate is None:
+        return model
+    strip_notes(candidate)
+    share_weights(candidate)
+    return candidate
+
+
+def _verified(graph: Graph, golden: Golden, settings: ExportSettings, open_graph: OpenGraph) -> tuple[Parity, str]:
+    """Run the artefact, not the module, against the reference; the parity and what ran it."""
+    with open_graph(graph.onnx) as runner:
+        parity = compare(golden, runner, settings.atol, settings.rtol)
+        facts = runner.facts
+    if not parity.passed:
+        more = f" (and {len(parity.faults) - 1} more of {parity.inputs} inputs)" if len(parity.faults) > 1 else ""
+        raise CheckFailed(f"the exported graph does not answer as its source: {parity.faults[0]}{more}; no bundle written")
+    return parity, " ".join(str(facts[key]) for key in ("runtime", "version", "provider") if key in facts)
+
+
+def _manifest(
+    source: ModelSource, settings: ExportSettings, graph: Graph, parity: Parity | None, runtime: str
+) -> Manifest:
+    config: Any = getattr(source.module, "config", None)
+    return Manifest(
+        name=source.name,
+        model=ModelRecord(
+            source=source.name,
+            config=strict_json.plain(config) if dataclasses.is_dataclass(config) else {},
+            parameters=sum(parameter.numel() for parameter in source.module.parameters()),
+            checkpoint_sha256=source.checkpoint_sha256 or None,
+        ),
+        routing=graph.routing,
+        input=graph.input,
+        outputs=graph.outputs,
+        preprocess=source.preprocess,
+        labels=source.labels,
+        target=settings.target,
+        opset=settings.opset_version,
+        precision_requested=settings.precision,
+        precision_achieved="fp32",
+        parity=_evidence(parity, runtime) if parity is not None else None,
+        cost=strict_json.plain(graph.cost),
+        versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
+    )
+
+
+def _evidence(parity: Parity, runtime: str) -> ParityEvidence:
+    return ParityEvidence(
+        reference=f"torch {torch.__version__} fp32",
+        runtime=runtime,
+        inputs=parity.inputs,
+        atol=parity.atol,
+        rtol=parity.rtol,
+        max_abs_error=parity.largest_difference,
+        decisions_agreed=parity.decisions_agreeing,
+        step_agreement=parity.tokens_agreeing,
+        near_ties=len(parity.near_ties),
+    )
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    assert value.shape is not None and value.dtype is not None, "check_graph lets no graph through without them"
+    shape = tuple(int(side) for side in value.shape)  # type: ignore[arg-type]
+    return TensorSpec(str(value.name), value.dtype.numpy().name, shape)
+
+
+def _silent(step: str) -> None:
+    """Nobody is listening."""
