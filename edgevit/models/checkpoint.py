@@ -5,24 +5,24 @@ A file holds the model's config, its labels and its preprocessing, so that it is
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 
 from edgevit import strict_json
 from edgevit.errors import InputError
-from edgevit.files import atomic_write
+from edgevit.files import atomic_write, sha256
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
+from edgevit.models.tensor_file import pack, unpack
 from edgevit.preprocess import Preprocess
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["Checkpoint", "check_weights", "load_checkpoint", "load_weights", "save_checkpoint"]
 
 _FORMAT = "edgevit.checkpoint/1"
+_METADATA = {"format", "config", "labels", "preprocess"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class Checkpoint:
     """A trained model with what it needs to be fed and read.
 
     Attributes:
-        model: in eval mode, float32 whatever the file stores.
-        labels: C names, by class index.
+        model: float32 whatever the file stores; in eval mode if it was loaded.
+        labels: C different names, by class index.
         preprocess: from a picture to the model's input.
         sha256: of the file it came from, hexadecimal; empty for one that was never written.
+
+    Raises:
+        InputError: labels or preprocessing do not fit the model.
     """
 
     model: RecursiveViT
@@ -41,103 +44,123 @@ class Checkpoint:
     preprocess: Preprocess
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        config, size = self.model.config, (self.preprocess.height, self.preprocess.width)
+        if len(self.labels) != config.classes:
+            raise InputError(f"{len(self.labels)} labels for {config.classes} classes; give one a class")
+        if len(set(self.labels)) != len(self.labels):
+            raise InputError(f"the labels {', '.join(self.labels)} are not all different; give each class its own")
+        if size != (config.image_size, config.image_size):
+            raise InputError(
+                f"preprocessing to {size[0]} x {size[1]} for a model of {config.image_size} x {config.image_size}; "
+                "give both one size"
+            )
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:
-        path: the `.safetensors` file.
+        path: the `.safetensors` file; its folder must exist.
         checkpoint: what to write.
         dtype: how floating-point weights are stored; float16 halves the file and is read back as float32.
 
     Raises:
-        InputError: a weight does not fit `dtype`, or the file cannot be written.
+        InputError: a weight is not finite or does not fit `dtype`, or the file cannot be written.
     """
-    stored: dict[str, torch.Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for name, value in checkpoint.model.state_dict().items():
-        stored[name] = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-        if not torch.isfinite(stored[name].float()).all():
-            raise InputError(f"{name} is not finite as {dtype}; store it as float32 or retrain")
+        stored[name] = value.to(dtype) if value.is_floating_point() else value
+        if not torch.isfinite(value).all():
+            raise InputError(f"{name} is not finite: the training diverged; train again with a lower learning rate")
+        if not torch.isfinite(stored[name]).all():
+            raise InputError(f"{name} has values too large for {dtype}; store it as torch.float32")
     metadata = {
         "format": _FORMAT,
         "config": strict_json.encode(checkpoint.model.config).decode(),
         "labels": strict_json.encode(checkpoint.labels).decode(),
         "preprocess": strict_json.encode(checkpoint.preprocess).decode(),
     }
-    atomic_write(path, save_tensors(stored, metadata))
+    atomic_write(path, pack(stored, metadata))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint that `save_checkpoint` wrote.
 
     Raises:
-        InputError: there is no such file; it is truncated, a pickle or otherwise no safetensors; it is no edgevit
-            checkpoint; its weights and its config disagree (all missing and extra names are listed).
+        InputError: there is no such file; it is truncated, damaged, a pickle or otherwise no safetensors; it is no
+            edgevit checkpoint; its weights and its config disagree (all missing and extra names are listed).
     """
-    data, tensors = _read(path)
-    metadata = _metadata(data)
+    data = _read(path)
+    tensors, metadata = unpack(data, str(path))
     if metadata.get("format") != _FORMAT:
         raise InputError(
             f"{path}: no edgevit checkpoint (format '{metadata.get('format', 'none')}', wanted '{_FORMAT}'); "
             "plain weights go with a model name: --checkpoint FILE"
         )
-    where = str(path)
-    model = RecursiveViT(strict_json.decode(RecursiveConfig, metadata.get("config", "").encode(), f"{where}: config"))
-    labels = strict_json.decode(tuple[str, ...], metadata.get("labels", "").encode(), f"{where}: labels")
-    if len(labels) != model.config.classes:
-        raise InputError(f"{where}: {len(labels)} labels for {model.config.classes} classes; the file is damaged")
-    preprocess = strict_json.decode(Preprocess, metadata.get("preprocess", "").encode(), f"{where}: preprocess")
-    _fill(model, tensors, where)
-    return Checkpoint(model.eval(), labels, preprocess, hashlib.sha256(data).hexdigest())
+    if set(metadata) != _METADATA:
+        raise InputError(
+            f"{path}: metadata are {', '.join(sorted(metadata))}; wanted {', '.join(sorted(_METADATA))}; "
+            "get a whole copy of it"
+        )
+    config = strict_json.decode(RecursiveConfig, metadata["config"].encode(), f"{path}: config")
+    labels = strict_json.decode(tuple[str, ...], metadata["labels"].encode(), f"{path}: labels")
+    preprocess = strict_json.decode(Preprocess, metadata["preprocess"].encode(), f"{path}: preprocess")
+    # Without memory until the weights are known to fit: a config of absurd numbers must not take the machine down.
+    # It also skips the initialisation, and leaves the caller's random state alone.
+    with torch.device("meta"):
+        model = RecursiveViT(config)
+    check_weights(model, tensors, str(path))
+    model.to_empty(device="cpu").load_state_dict(tensors)
+    try:
+        return Checkpoint(model.eval(), labels, preprocess, sha256(data))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> str:
+def load_weights(model: nn.Module, path: Path) -> str:
     """Fill a module strictly from a safetensors file, whoever wrote it; gives the file's SHA-256.
 
     Raises:
-        InputError: as `load_checkpoint`.
+        InputError: as `load_checkpoint`, but for its metadata.
     """
-    data, tensors = _read(path)
-    _fill(model, tensors, str(path))
-    return hashlib.sha256(data).hexdigest()
+    data = _read(path)
+    tensors, _ = unpack(data, str(path))
+    check_weights(model, tensors, str(path))
+    model.load_state_dict(tensors)
+    return sha256(data)
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, torch.Tensor]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a .safetensors file") from error
-    if data[:2] == b"\x80\x02" or data[:2] == b"PK":
-        raise InputError(
-            f"{path}: a pickle, which can run code when opened; wanted .safetensors: "
-            "load it where you trust it and save its state_dict with safetensors.torch.save_file"
-        )
-    try:
-        return data, load_tensors(data)
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: truncated, damaged or no safetensors file ({reason}); get a whole copy of it") from error
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not exactly the model's, by name, shape and kind of number.
 
+    Args:
+        model: what is to be filled.
+        tensors: by the names of its state dict; a floating-point weight may have any precision.
+        where: what the weights are, for errors: the file's path.
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """The free-form metadata of safetensors bytes: a JSON header after its length in 8 bytes (safetensors README)."""
-    header = strict_json.decode(dict[str, object], data[8 : 8 + int.from_bytes(data[:8], "little")], "safetensors header")
-    metadata = header.get("__metadata__", {})
-    return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
-
-
-def _fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], where: str) -> None:
+    Raises:
+        InputError: they are not; all missing and extra names are listed.
+    """
     wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(tensors))
-    extra = sorted(set(tensors) - set(wanted))
+    missing = ", ".join(sorted(set(wanted) - set(tensors)))
+    extra = ", ".join(sorted(set(tensors) - set(wanted)))
+    advice = "give the checkpoint of this model, or the model of this checkpoint"
     if missing or extra:
         raise InputError(
-            f"{where}: weights of another model; missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'}"
+            f"{where}: weights of another model; missing: {missing or 'none'}; extra: {extra or 'none'}; {advice}"
         )
     for name, value in tensors.items():
         if value.shape != wanted[name].shape:
             raise InputError(
-                f"{where}: {name} has shape {tuple(value.shape)}, the model wants {tuple(wanted[name].shape)}; "
-                "give the checkpoint of this model, or the model of this checkpoint"
+                f"{where}: {name} has shape {tuple(value.shape)}, the model wants {tuple(wanted[name].shape)}; {advice}"
             )
-    model.load_state_dict(tensors)
+        if value.is_floating_point() != wanted[name].is_floating_point():
+            raise InputError(f"{where}: {name} is {value.dtype}, the model wants {wanted[name].dtype}; {advice}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a .safetensors file") from error

@@ -45,8 +45,8 @@ class Attention(nn.Module):
             part.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)  # b h n d
             for part in self.qkv(x).split(width, dim=-1)
         )
-        mixed = self.attend(q, k, v, mask)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        mixed: Tensor = self.out(self.attend(q, k, v, mask).transpose(1, 2).reshape(batch, length, width))
+        return mixed
 
 
 class Block(nn.Module):
@@ -70,7 +70,8 @@ class Block(nn.Module):
         """B x N x D to B x N x D at recursion step `step` (0-based)."""
         norm = step if len(self.norm1) > 1 else 0
         x = x + self.attention(self.norm1[norm](x), mask)
-        return x + self.mlp(self.norm2[norm](x))
+        x = x + self.mlp(self.norm2[norm](x))
+        return x
 
 
 def patch_stem(width: int, patch: int) -> nn.Module:

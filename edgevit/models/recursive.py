@@ -7,8 +7,10 @@ routed, CLS goes through every step. The module holds the parts; how they are pu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,12 @@ from edgevit.errors import InputError
 from edgevit.models.layers import Block, conv_stem, patch_stem
 from edgevit.spec import Router
 
-__all__ = ["RecursiveConfig", "RecursiveViT", "dense_twin"]
+__all__ = ["Pool", "RecursiveConfig", "RecursiveViT", "Sharing", "Stem", "dense_twin"]
+
+Sharing = Literal["cycle", "middle_cycle"]
+Stem = Literal["patch", "conv"]
+Pool = Literal["cls", "mean", "cls+mean"]
+_CHOICES = {"sharing": Sharing, "router": Router, "stem": Stem, "pool": Pool}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +58,22 @@ class RecursiveConfig:
     heads: int = 6
     depth: int = 3
     recursions: int = 4
-    sharing: Literal["cycle", "middle_cycle"] = "cycle"
+    sharing: Sharing = "cycle"
     per_step_norm: bool = False
     router: Router = "expert_choice"
     capacities: tuple[float, ...] = (1.0, 1 / 4, 1 / 8, 1 / 16)
     thresholds: tuple[float, ...] | None = None
-    stem: Literal["patch", "conv"] = "patch"
-    pool: Literal["cls", "mean", "cls+mean"] = "cls"
+    stem: Stem = "patch"
+    pool: Pool = "cls"
     mlp_ratio: float = 4.0
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "classes", "width", "heads", "depth", "recursions"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; wanted 1 or more")
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(f"{name} is '{getattr(self, name)}'; give one of: {', '.join(get_args(choices))}")
         if self.image_size % self.patch_size:
             below = max(self.image_size // self.patch_size, 1) * self.patch_size
             raise InputError(
@@ -72,26 +82,43 @@ class RecursiveConfig:
             )
         if self.width % self.heads:
             raise InputError(f"width {self.width} is not divisible by {self.heads} heads; change one of them")
+        if not (math.isfinite(self.mlp_ratio) and self.width * self.mlp_ratio >= 1):
+            raise InputError(f"mlp_ratio is {self.mlp_ratio}; give a number above 0, such as 4")
         if self.stem == "conv" and self.patch_size & (self.patch_size - 1):
-            raise InputError(f"a conv stem needs a patch size that is a power of two, got {self.patch_size}")
-        if self.router == "none":
-            return
-        if len(self.capacities) != self.recursions:
             raise InputError(
-                f"{len(self.capacities)} capacities for {self.recursions} recursions; give one a step"
+                f"a conv stem halves the picture again and again, which does not lead to patches of {self.patch_size}; "
+                "give a patch size that is a power of two, or the patch stem"
             )
+        if self.router != "none":
+            self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Refuse capacities and thresholds that no router could carry out."""
+        if self.recursions < 2:
+            raise InputError(
+                f"router '{self.router}' with one recursion has nothing to choose; give 2, or router 'none'"
+            )
+        if len(self.capacities) != self.recursions:
+            raise InputError(f"{len(self.capacities)} capacities for {self.recursions} recursions; give one a step")
         if self.capacities[0] != 1:
             raise InputError(f"the first capacity is {self.capacities[0]}; the first step takes every patch, so give 1")
-        for r, (before, after) in enumerate(zip(self.capacities, self.capacities[1:], strict=False), start=2):
+        for r, (before, after) in enumerate(pairwise(self.capacities), start=2):
             if not 0 < after <= before:
                 raise InputError(
                     f"capacity {after:g} at step {r} after {before:g}: selection is nested, so a capacity is above 0 "
                     "and never grows; give a falling schedule such as 1, 1/4, 1/8, 1/16"
                 )
-        if self.thresholds is not None and len(self.thresholds) != self.recursions - 1:
+        if self.thresholds is None:
+            return
+        if self.router != "expert_choice":
+            raise InputError(f"thresholds are for router 'expert_choice', not '{self.router}'; leave them out")
+        if len(self.thresholds) != self.recursions - 1:
             raise InputError(
-                f"{len(self.thresholds)} thresholds for {self.recursions} recursions; give one for each step after the first"
+                f"{len(self.thresholds)} thresholds for {self.recursions} recursions; "
+                f"give {self.recursions - 1}, one for each step after the first"
             )
+        if not all(math.isfinite(threshold) for threshold in self.thresholds):
+            raise InputError(f"the thresholds {self.thresholds} are not all finite; calibrate them again")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -106,7 +133,8 @@ class RecursiveConfig:
     @property
     def budget(self) -> tuple[int, ...]:
         """Patches step r takes under top-k, one entry a step: at least one, rounded down."""
-        return tuple(max(1, int(capacity * self.patches)) for capacity in self.capacities)
+        # Rounded first, because 0.29 of 100 is 28.999999999999996 to the machine.
+        return tuple(max(1, int(round(capacity * self.patches, 6))) for capacity in self.capacities)
 
 
 class RecursiveViT(nn.Module):
@@ -151,7 +179,7 @@ class RecursiveViT(nn.Module):
     def embed(self, image: Tensor) -> Tensor:
         """B x 3 x H x W to B x (1 + N) x D; under `middle_cycle` through the first block too."""
         patches = self.stem(image).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(image.shape[0], -1, -1), patches], dim=1) + self.position
+        x: Tensor = torch.cat([self.cls.expand(image.shape[0], -1, -1), patches], dim=1) + self.position
         return x if self.first is None else self.first(x)
 
     def step(self, x: Tensor, step: int, mask: Tensor | None = None) -> Tensor:
@@ -162,11 +190,16 @@ class RecursiveViT(nn.Module):
 
     def score(self, patches: Tensor, step: int) -> Tensor:
         """Raw logits of the expert-choice router before recursion step `step` >= 1: B x n x D to B x n."""
-        return self.routers[step - 1](patches).squeeze(-1)
+        logits: Tensor = self.routers[step - 1](patches)
+        return logits.squeeze(-1)
 
     def choose_depth(self, patches: Tensor) -> Tensor:
-        """Raw logits of the token-choice router at entry: B x N x D to B x N x R."""
-        return self.routers[0](patches)
+        """Raw logits of the token-choice router, asked once, after the first step: B x N x D to B x N x R.
+
+        Every patch takes the first step, so that nothing is lost by choosing with what it brought.
+        """
+        logits: Tensor = self.routers[0](patches)
+        return logits
 
     def readout(self, cls: Tensor, patches: Tensor) -> Tensor:
         """B x 1 x D and, where `reads_patches`, B x N x D give the logits B x C."""
@@ -178,7 +211,8 @@ class RecursiveViT(nn.Module):
             pooled.append(self.norm(cls)[:, 0])
         if "mean" in self.config.pool:
             pooled.append(self.norm(patches).mean(dim=1))
-        return self.head(torch.cat(pooled, dim=-1) if len(pooled) > 1 else pooled[0])
+        logits: Tensor = self.head(torch.cat(pooled, dim=-1) if len(pooled) > 1 else pooled[0])
+        return logits
 
     def forward(self, image: Tensor) -> Tensor:
         """B x 3 x H x W to logits B x C, routed as the model is trained: `edgevit.models.routing.reference`."""

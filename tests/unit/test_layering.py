@@ -48,7 +48,7 @@ class Rule:
 RULES = {
     "hub": Rule(frozenset({"hub"})),
     "models": Rule(
-        frozenset({"hub", "models"}), CORE | {"torch"}, {"timm": "backbone.py", "safetensors": "checkpoint.py"}
+        frozenset({"hub", "models"}), CORE | {"torch"}, {"timm": "backbone.py", "safetensors": "tensor_file.py"}
     ),
     "training": Rule(frozenset({"hub", "models", "training"}), CORE | {"torch"}),
     "export": Rule(
@@ -268,7 +268,7 @@ def test_a_mapped_folder_is_flat(folder: str) -> None:
         ("edgevit/spec.py", "from edgevit import load", "hub must not import composition"),
         ("edgevit/spec.py", "import edgevit", "hub must not import composition"),
         ("edgevit/models/tokens.py", "import timm", "only backbone.py knows timm"),
-        ("edgevit/models/tokens.py", "import safetensors.torch", "only checkpoint.py knows safetensors"),
+        ("edgevit/models/tokens.py", "import safetensors.torch", "only tensor_file.py knows safetensors"),
         ("edgevit/models/tokens.py", "from edgevit.export import check", "models must not import export"),
         ("edgevit/training/loop.py", "from edgevit.runtimes.ort import OrtRunner", "training must not import runtimes"),
         ("export/check.py", "import onnxruntime", "export must not import onnxruntime"),

@@ -1,0 +1,87 @@
+"""Named tensors as safetensors bytes that tell whether they are whole: what is read is what was written, or an error.
+
+The format (safetensors, README section "Format") has a JSON header with free-form text metadata, and no checksum; a
+flipped bit would be another model. So a SHA-256 of everything in the file stands in its metadata.
+
+Does not know: modules, configs, where the bytes are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from edgevit import strict_json
+from edgevit.errors import InputError
+
+__all__ = ["pack", "unpack"]
+
+_DIGEST = "sha256"
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Tensors of any device and type, and text about them, as the bytes of a safetensors file.
+
+    Equal tensors and metadata give equal bytes.
+    """
+    stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    return save(stored, {**metadata, _DIGEST: _digest(stored, metadata)})
+
+
+def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What `pack` was given: the tensors, on the CPU, and the metadata.
+
+    A file that another program wrote has no digest, and what it holds is taken as it stands.
+
+    Args:
+        data: bytes of a safetensors file.
+        where: what the bytes are, for errors: the file's path.
+
+    Raises:
+        InputError: the bytes are a pickle, truncated, otherwise no safetensors, or not those that `pack` gave.
+    """
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:  # the last two: a type of number torch does not have
+        if _looks_pickled(data):
+            raise InputError(
+                f"{where}: a pickle, which can run code when opened; wanted .safetensors: "
+                "load it where you trust it and save its state_dict with safetensors.torch.save_file"
+            ) from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: truncated, damaged or no safetensors ({reason}); get a whole copy of it") from error
+    metadata = _metadata(data, where)
+    digest = metadata.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise InputError(f"{where}: damaged, its content is not what its SHA-256 says; get a whole copy of it")
+    return tensors, metadata
+
+
+def _metadata(data: bytes, where: str) -> dict[str, str]:
+    """The text in the header, which is JSON after its length in 8 bytes; `safetensors` gives it of files alone."""
+    header = strict_json.parse(data[8 : 8 + int.from_bytes(data[:8], "little")], f"{where}: header")
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    return {str(key): str(value) for key, value in metadata.items()}
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of the metadata, then of every tensor's name, type, shape and bytes, in the order of the names."""
+    names = sorted(tensors)
+    described = [[name, str(tensors[name].dtype), tensors[name].shape] for name in names]
+    digest = hashlib.sha256(strict_json.encode([metadata, described]))
+    for name in names:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _looks_pickled(data: bytes) -> bool:
+    """Whether bytes that are no safetensors begin like torch.save's zip archive or like a bare pickle.
+
+    Only asked of those: a safetensors file begins with the length of its header, which may be these same bytes.
+    """
+    return data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
