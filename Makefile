@@ -24,7 +24,7 @@ lint: .venv/installed
 # module that the wheel forgets is an error here. build/lib would bring deleted modules back.
 types: .venv/installed
 	rm -rf .typecheck build/lib build/bdist.*
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target .typecheck .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target .typecheck .
 	$(BIN)/mypy .typecheck/edgevit
 
 unit: .venv/installed
