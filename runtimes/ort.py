@@ -62,7 +62,11 @@ class OrtRunner:
     """
 
     def __init__(
-        self, model: bytes | Path | Callable[[], bytes], *, providers: Sequence[str] = (_CPU,), threads: int | None = None
+        self,
+        model: bytes | Path | Callable[[], bytes],
+        *,
+        providers: Sequence[str] = (_CPU,),
+        threads: int | None = None,
     ) -> None:
         try:
             import onnxruntime
@@ -73,9 +77,8 @@ class OrtRunner:
         available = onnxruntime.get_available_providers()
         unknown = [provider for provider in providers if provider not in available]
         if unknown or not providers:
-            raise InputError(
-                f"got {', '.join(unknown) or 'no provider'}; wanted providers of the installed onnxruntime: {', '.join(available)}"
-            )
+            got, wanted = ", ".join(unknown) or "no provider", ", ".join(available)
+            raise InputError(f"got {got}; wanted providers of the installed onnxruntime: {wanted}")
         if threads is not None and threads < 1:
             raise InputError(f"got {threads} threads; wanted 1 or more, or None for onnxruntime's own choice")
         self._model = model

@@ -44,12 +44,10 @@ def draw_depth(image: Image.Image, trace: RoutingTrace) -> Image.Image:
     # Entry 0 is for a patch that no step took: it is left as it is.
     tint = np.concatenate([colours[:1], colours])[trace.depth]
     alphas = np.concatenate([[0.0], np.linspace(_ALPHA_SHALLOW, _ALPHA_DEEP, steps)])
-    mask = (alphas * 255).astype(np.uint8)[trace.depth]
-    flat = Image.fromarray(tint).resize(size, Image.Resampling.NEAREST)
+    alpha = (alphas * 255).astype(np.uint8)[trace.depth]
+    flat, mask = (Image.fromarray(cells).resize(size, Image.Resampling.NEAREST) for cells in (tint, alpha))
     # A flat colour would hide most where the model looked longest, so the colour carries the picture's relief.
-    tinted = Image.composite(
-        ImageChops.multiply(flat, _relief(picture)), picture, Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-    )
+    tinted = Image.composite(ImageChops.multiply(flat, _relief(picture)), picture, mask)
     shares = np.bincount(trace.depth.ravel(), minlength=steps + 1)[1:] / trace.depth.size
     return _stack(tinted, _legend(size, colours, shares))
 
@@ -69,7 +67,7 @@ def _colours(steps: int) -> np.ndarray:
 
 
 def _legend(size: tuple[int, int], colours: np.ndarray, shares: np.ndarray) -> Image.Image:
-    """A strip below a picture of `size`: for each depth its colour, its number and the share of patches that ended there."""
+    """The strip for a picture of `size`: each depth's colour, its number and the share of patches that ended there."""
     width, height = size
     rows = (("depth", *map(str, range(1, len(shares) + 1))), ("patches", *map(_percent, shares)))
     base = ImageFont.load_default(max(11.0, min(width / 32, height / 16)))

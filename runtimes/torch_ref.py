@@ -1,4 +1,4 @@
-"""The reference: a torch module in fp32 on the CPU, behind the same protocol as the graph that is checked against it."""
+"""The reference: a torch module in fp32 on the CPU, under the same protocol as the graph that is judged by it."""
 
 from __future__ import annotations
 
@@ -86,9 +86,8 @@ class TorchRunner:
             answer = self._module(torch.tensor(image))
             values = [tensor.numpy().copy() for tensor in (answer if isinstance(answer, tuple) else (answer,))]
         if len(values) != len(self._output_names):
-            raise InputError(
-                f"got {len(values)} outputs from the module, wanted {len(self._output_names)}: {', '.join(self._output_names)}"
-            )
+            names = ", ".join(self._output_names)
+            raise InputError(f"got {len(values)} outputs from the module, wanted {len(self._output_names)}: {names}")
         return dict(zip(self._output_names, values, strict=True))
 
     def _require_entered(self) -> tuple[TensorSpec, ...]:

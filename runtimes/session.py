@@ -1,0 +1,180 @@
+"""What an application embeds: a bundle loaded on a runtime, from pictures to labels.
+
+Does not know: which runtime it is, how a bundle was made, files other than the pictures it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+from typing import TypeVar, overload
+
+import numpy as np
+
+from edgevit.bundle import Bundle
+from edgevit.errors import CheckFailed, InputError
+from edgevit.preprocess import ImageSource
+from edgevit.runner import Runner
+from edgevit.spec import RoutingSpec, TensorSpec
+
+from .choose import open_runner
+from .prediction import Prediction, RoutingTrace, Timings
+
+__all__ = ["Session", "load"]
+
+_Source = TypeVar("_Source", bound=ImageSource)  # so that a list[str] is welcome where lists are invariant
+
+
+def load(bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None) -> Session:
+    """Load a bundle; the session is ready when this returns.
+
+    Args:
+        bundle: a bundle or its folder.
+        runtime: a name of `edgevit list runtimes`; `auto` takes the one its target is for.
+        threads: CPU threads; the runtime's own choice by default.
+
+    Raises:
+        InputError: no bundle, a damaged one, or one this runtime cannot load.
+        MissingExtra: the runtime's library is not installed.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    return Session(opened, open_runner(opened, runtime, threads=threads))
+
+
+class Session:
+    """A bundle on a runner, which the session enters at once and leaves when it is closed.
+
+    Several threads may predict at the same time. Close it with `close()` or by leaving its `with` block.
+
+    Args:
+        bundle: it says how pictures become tensors and logits become labels.
+        runner: the graph of that bundle, not entered.
+
+    Attributes:
+        bundle: as given.
+        runner: as given, entered until the session is closed.
+        labels: class names in the order of the logits.
+
+    Raises:
+        InputError: the graph cannot be loaded, or is not the one that the manifest describes.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.runner = runner
+        self.labels = manifest.labels
+        self._preprocess = manifest.preprocess
+        self._batch = manifest.input.shape[0]
+        self._routing = _traced(manifest.routing, manifest.outputs)
+        self._closed = False
+        with ExitStack() as stack:
+            stack.enter_context(runner)
+            if (runner.input, runner.outputs) != (manifest.input, manifest.outputs):
+                got = "; ".join(map(str, (runner.input, *runner.outputs)))
+                wanted = "; ".join(map(str, (manifest.input, *manifest.outputs)))
+                raise InputError(f"{bundle.path}: the graph has {got}, the manifest {wanted}; export the bundle again")
+            self._loaded = stack.pop_all()
+
+    @overload
+    def predict(self, image: ImageSource) -> Prediction: ...
+
+    @overload
+    def predict(self, image: list[_Source] | tuple[_Source, ...]) -> list[Prediction]: ...
+
+    def predict(self, image: ImageSource | list[_Source] | tuple[_Source, ...]) -> Prediction | list[Prediction]:
+        """Label a picture, or each of a list of any length.
+
+        Where the graph takes several pictures at once, they go in that many at a time and the last batch is filled up
+        by repeating its last picture, which changes no answer.
+
+        Args:
+            image: path of an image file, a PIL image, an H x W x 3 uint8 RGB array, or a list or tuple of these.
+
+        Raises:
+            InputError: a picture cannot be read or would need a conversion that loses something; the session is closed.
+            CheckFailed: the graph answered with something that is not a number.
+        """
+        if self._closed:
+            raise InputError(f"the session of {self.bundle.path} is closed; load the bundle again")
+        if not isinstance(image, (list, tuple)):
+            return self._predict_batch([image])[0]
+        starts = range(0, len(image), self._batch)
+        return [answer for start in starts for answer in self._predict_batch(image[start : start + self._batch])]
+
+    def close(self) -> None:
+        """Free the runtime. Closing again does nothing."""
+        self._closed = True
+        self._loaded.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _predict_batch(self, images: Sequence[ImageSource]) -> list[Prediction]:
+        """Predictions of 1 to B images."""
+        begin_ns = perf_counter_ns()
+        tensor = self._preprocess.batch(images)
+        if len(images) < self._batch:
+            tensor = np.concatenate([tensor, np.repeat(tensor[-1:], self._batch - len(images), axis=0)])
+        run_ns = perf_counter_ns()
+        outputs = self.runner(tensor)
+        answered_ns = perf_counter_ns()
+
+        probabilities = _softmax(outputs["logits"][: len(images)])
+        best = probabilities.argmax(axis=1).tolist()
+        timings = Timings(run_ns - begin_ns, answered_ns - run_ns, perf_counter_ns() - begin_ns)
+        return [
+            Prediction(
+                image=str(image) if isinstance(image, (str, Path)) else None,
+                label=self.labels[index],
+                score=row[index],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                routing=self._trace(outputs, position),
+                timings=timings,
+            )
+            for position, (image, index, row) in enumerate(zip(images, best, probabilities.tolist(), strict=True))
+        ]
+
+    def _trace(self, outputs: dict[str, np.ndarray], position: int) -> RoutingTrace | None:
+        if self._routing is None:
+            return None
+        depth = outputs["depth"][position].reshape(self._routing.grid)
+        return RoutingTrace(depth, tuple(outputs["counts"][position].tolist()))
+
+
+def _traced(routing: RoutingSpec | None, outputs: Sequence[TensorSpec]) -> RoutingSpec | None:
+    """The routing that the outputs tell of; None where there is none, or its trace was left out of the graph.
+
+    Raises:
+        InputError: the trace has another shape than the routing.
+    """
+    shapes = {output.name: output.shape for output in outputs}
+    if routing is None or not {"depth", "counts"} <= shapes.keys():
+        return None
+    batch = shapes["logits"][0]
+    for name, size in (("depth", routing.patches), ("counts", routing.steps)):
+        if shapes[name] != (batch, size):
+            raise InputError(f"manifest.json: output {name} is {shapes[name]}, its routing makes it {(batch, size)}")
+    return routing
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row, B x C float64.
+
+    Raises:
+        CheckFailed: a logit is not finite, so that no class is the most probable one.
+    """
+    if not np.isfinite(logits).all():
+        raise CheckFailed("the graph answered with logits that are not finite; run edgevit verify on the bundle")
+    exact = logits.astype(np.float64)
+    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
