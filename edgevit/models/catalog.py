@@ -15,7 +15,7 @@ from edgevit.models.checkpoint import load_checkpoint, load_weights
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
 from edgevit.preprocess import Preprocess
 
-__all__ = ["CATALOG", "CatalogEntry", "ModelSource", "entry_named", "open_model"]
+__all__ = ["CATALOG", "CatalogEntry", "ModelSource", "entry_named", "open_model", "source_of"]
 
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -124,7 +124,9 @@ def open_model(
         config = stored.model.config
         # Thresholds are calibrated after training; whatever else differs is another model.
         if replace(config, thresholds=None, classes=entry.config.classes) != replace(entry.config, thresholds=None):
-            raise InputError(f"{path}: a checkpoint of another architecture than {name}; give the model it was trained as")
+            raise InputError(
+                f"{path}: a checkpoint of another architecture than {name}; give the model it was trained as"
+            )
         source = ModelSource(name, stored.model, stored.labels, stored.preprocess, stored.sha256)
     else:
         config = replace(entry.config, classes=num_classes or entry.config.classes)
@@ -133,9 +135,13 @@ def open_model(
         preprocess = Preprocess(height=size, width=size, mean=_MEAN, std=_STD)
         source = ModelSource(name, module, _numbered(config.classes), preprocess)
     if num_classes is not None and num_classes != config.classes:
-        raise InputError(f"--num-classes {num_classes}, but the weights of {name} have {config.classes}; leave it out or retrain")
+        raise InputError(
+            f"--num-classes {num_classes}, but the weights of {name} have {config.classes}; leave it out or retrain"
+        )
     if input_size is not None and input_size != config.image_size:
-        raise InputError(f"--input-size {input_size}, but {name} was trained at {config.image_size}; leave it out or retrain")
+        raise InputError(
+            f"--input-size {input_size}, but {name} was trained at {config.image_size}; leave it out or retrain"
+        )
     return source
 
 
@@ -150,19 +156,38 @@ def _numbered(classes: int) -> tuple[str, ...]:
     return tuple(f"class {i}" for i in range(classes))
 
 
-def _from_function(
-    name: str, checkpoint: Path | None, num_classes: int | None, input_size: int | None
-) -> ModelSource:
+def _from_function(name: str, checkpoint: Path | None, num_classes: int | None, input_size: int | None) -> ModelSource:
     module_name, _, function_name = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{name}: cannot be imported ({error}); wanted package.module:function on the Python path") from error
+        raise InputError(
+            f"{name}: cannot be imported ({error}); wanted package.module:function on the Python path"
+        ) from error
     module = function() if callable(function) else None
     if not isinstance(module, nn.Module):
-        raise InputError(f"{name}: gave {type(module).__name__}, wanted a function without arguments that returns an nn.Module")
-    module.eval()
+        raise InputError(
+            f"{name}: gave {type(module).__name__}, wanted a function without arguments that returns an nn.Module"
+        )
     sha256 = load_weights(module, checkpoint) if checkpoint else ""
+    return replace(source_of(name, module, num_classes, input_size), checkpoint_sha256=sha256)
+
+
+def source_of(
+    name: str, module: nn.Module, num_classes: int | None = None, input_size: int | None = None
+) -> ModelSource:
+    """What there is to say of somebody's own module: numbered labels, ImageNet's normalisation.
+
+    Args:
+        name: what to call it.
+        module: maps B x 3 x H x W float32 to logits B x C; put into eval mode.
+        num_classes: C, checked against what it answers.
+        input_size: H = W in pixels; a `RecursiveViT` knows its own.
+
+    Raises:
+        InputError: its size is not known, it fails on an image of that size, or it answers with other logits.
+    """
+    module.eval()
     if isinstance(module, RecursiveViT):
         size = module.config.image_size
         if input_size not in (None, size):
@@ -175,7 +200,7 @@ def _from_function(
     if num_classes not in (None, classes):
         raise InputError(f"--num-classes {num_classes}, but {name} answers with {classes} logits; leave it out")
     preprocess = Preprocess(height=size, width=size, mean=_MEAN, std=_STD)
-    return ModelSource(name, module, _numbered(classes), preprocess, sha256)
+    return ModelSource(name, module, _numbered(classes), preprocess)
 
 
 def _classes(name: str, module: nn.Module, size: int) -> int:
@@ -185,7 +210,9 @@ def _classes(name: str, module: nn.Module, size: int) -> int:
             logits = module(torch.zeros(1, 3, size, size))
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{name}: fails on an image of {size} x {size} ({reason}); give its own --input-size") from error
+            raise InputError(
+                f"{name}: fails on an image of {size} x {size} ({reason}); give its own --input-size"
+            ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise InputError(f"{name}: its forward must give logits of shape B x C; wrap it in a module that does")
     return int(logits.shape[1])
