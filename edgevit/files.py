@@ -74,4 +74,4 @@ def sync_folder(folder: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> InputError:
     """The one line for a write that the system refused."""
     reason = error.strerror or str(error)
-    return InputError(f"{path}: cannot be written ({reason}); nothing was left behind, make room or write elsewhere")
+    return InputError(f"{path}: cannot be written ({reason}); make room there or write elsewhere")

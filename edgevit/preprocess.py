@@ -60,10 +60,13 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return Image.fromarray(_checked_pixels(source))
     if isinstance(source, Image.Image):
-        return _as_rgb(source, "image")
-    if isinstance(source, (str, Path)):
-        return _as_rgb(_read(Path(source)), str(source))
-    raise InputError(f"got {type(source).__name__}, wanted a path, a PIL image or an H x W x 3 uint8 array")
+        _check_mode(source, "image")
+        image = source
+    elif isinstance(source, (str, Path)):
+        image = _read(Path(source))
+    else:
+        raise InputError(f"got {type(source).__name__}, wanted a path, a PIL image or an H x W x 3 uint8 array")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +172,12 @@ def _checked_pixels(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+def _check_mode(image: Image.Image, name: str) -> None:
+    if image.mode not in ("RGB", "L"):
+        kind = "16-bit" if image.mode.startswith("I;16") else _REFUSED_MODES.get(image.mode, image.mode)
+        raise InputError(f"{name}: pixels are {kind}, {_WANTED}")
     if "transparency" in image.info:
         raise InputError(f"{name}: has a transparent colour; {_WANTED}")
-    if image.mode == "RGB":
-        return image
-    if image.mode == "L":
-        return image.convert("RGB")
-    kind = "16-bit" if image.mode.startswith("I;16") else _REFUSED_MODES.get(image.mode, image.mode)
-    raise InputError(f"{name}: pixels are {kind}, {_WANTED}")
 
 
 def _read(path: Path) -> Image.Image:
@@ -194,6 +194,7 @@ def _read(path: Path) -> Image.Image:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise InputError(f"{path}: holds {frames} pictures, wanted one; save the wanted one by itself")
+    _check_mode(image, str(path))
     stored = _stored_bits(image)
     if stored != 8:
         raise InputError(f"{path}: pixels are stored with {stored} bits a channel, {_WANTED}")

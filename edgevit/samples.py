@@ -115,8 +115,8 @@ def _lattice(at: np.ndarray, cell: float, extent: float) -> tuple[int, np.ndarra
 
 def _bump(distance: np.ndarray) -> np.ndarray:
     """1 at distance 0, falling smoothly to 0 at distance 1 and beyond."""
-    inside = np.clip(1 - distance * distance, 0, 1)
-    return inside * inside
+    inside: np.ndarray = np.clip(1 - distance * distance, 0, 1)
+    return inside**2
 
 
 def _edge(height: np.ndarray, sharpness: float = 1.0) -> np.ndarray:

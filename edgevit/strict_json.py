@@ -12,17 +12,19 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgevit.errors import InputError
 
-__all__ = ["build", "decode", "encode", "plain"]
+__all__ = ["build", "decode", "encode", "parse", "plain"]
 
 T = TypeVar("T")
 
-# Control characters would break the one line an error has, and a lone surrogate cannot be printed at all.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters would break the one line an error has, changes of direction would disguise it, and a lone surrogate
+# cannot be printed at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(value: Any) -> Any:
@@ -53,11 +55,20 @@ def decode(kind: type[T], data: bytes, where: str) -> T:
     Raises:
         InputError: the bytes are not JSON, repeat a key, or hold anything but what `kind` declares.
     """
+    return build(kind, parse(data, where), where)
+
+
+def parse(data: bytes, where: str) -> object:
+    """Read JSON bytes as dicts, lists and scalars.
+
+    Raises:
+        InputError: the bytes are not JSON, repeat a key, or hold NaN or infinity.
+    """
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-        return build(kind, value, where)
+        return json.loads(data.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad JSON, a number too long to convert
-        raise InputError(f"{where}: not valid JSON ({_one_line(error)}); wanted a file that edgevit wrote") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: not valid JSON ({reason}); wanted a file that edgevit wrote") from error
 
 
 def build(kind: type[T], value: object, where: str) -> T:
@@ -67,80 +78,91 @@ def build(kind: type[T], value: object, where: str) -> T:
         kind: a dataclass, `str`, `int`, `float`, `bool`, `Literal`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`,
             `X | None`, or `object` for any JSON.
         value: what `json.loads` gives.
-        where: path of the value, for errors: `manifest.json: preprocess.height`.
+        where: what the value is, for errors: `manifest.json`.
 
     Raises:
         InputError: a wrong type, a missing or an unknown key, or a value the dataclass itself refuses.
     """
-    return _build(kind, value, where)  # type: ignore[no-any-return]
+    try:
+        return _build(kind, value, "")  # type: ignore[no-any-return]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deeply; wanted a file that edgevit wrote") from error
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
+def _build(kind: Any, value: Any, place: str) -> Any:
+    """`build` of the value at `place`, as `preprocess.mean[0]`; empty at the top."""
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
+        return _build_dataclass(kind, value, place)
     if origin in (Union, UnionType):
         wanted, none = arguments
         assert none is NoneType, f"only X | None is supported, not {kind}"
-        return None if value is None else _build(wanted, value, where)
+        return None if value is None else _build(wanted, value, place)
     if origin is Literal:
-        return value if type(value) is str and value in arguments else _refuse(value, " or ".join(arguments), where)
+        return value if type(value) is str and value in arguments else _refuse(value, " or ".join(arguments), place)
     if origin is tuple:
-        return _build_tuple(arguments, value, where)
+        return _build_tuple(arguments, value, place)
     if origin is dict:
         if type(value) is not dict:
-            _refuse(value, "an object", where)
-        return {_build(str, key, where): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+            _refuse(value, "an object", place)
+        return {_build(str, key, place): _build(arguments[1], item, _key(place, key)) for key, item in value.items()}
     if kind is object:
-        return _build_any(value, where)
+        return _build_any(value, place)
     if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not kind:
-        _refuse(value, _SCALARS[kind], where)
+        _refuse(value, _SCALARS[kind], place)
     if kind is float and not math.isfinite(value):
-        _refuse(value, "a finite number", where)
+        _refuse(value, "a finite number", place)
     if kind is str and _UNPRINTABLE.search(value):
-        _refuse(value, "text without control characters", where)
+        _refuse(value, "text without control characters", place)
     return value
 
 
 _SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
     if type(value) is not dict:
-        _refuse(value, "an object", where)
-    types = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
-    for label, keys in (("missing", set(names) - set(value)), ("unknown", set(value) - set(names))):
+        _refuse(value, "an object", place)
+    types = _field_types(kind)
+    for problem, keys in (("missing", types.keys() - value.keys()), ("unknown", value.keys() - types.keys())):
         if keys:
-            listed = ", ".join(repr(key) for key in sorted(keys))
-            raise InputError(f"{where}: {label} key {listed}; wanted exactly: {', '.join(names)}")
-    arguments = {name: _build(types[name], value[name], f"{where}.{name}") for name in names}
+            listed = ", ".join(_shown(key) for key in sorted(keys)[:5])
+            raise InputError(_at(place, f"{problem} key {listed}; wanted exactly: {', '.join(types)}"))
+    arguments = {name: _build(types[name], value[name], _key(place, name)) for name in types}
     try:
         return kind(**arguments)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(_at(place, str(error))) from error
 
 
-def _build_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+@cache
+def _field_types(kind: Any) -> dict[str, Any]:
+    types = get_type_hints(kind)
+    return {field.name: types[field.name] for field in fields(kind)}
+
+
+def _build_tuple(arguments: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
     if type(value) is not list:
-        _refuse(value, "a list", where)
+        _refuse(value, "a list", place)
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     elif len(arguments) != len(value):
-        raise InputError(f"{where}: got {len(value)} entries, wanted {len(arguments)}")
+        raise InputError(_at(place, f"got {len(value)} entries, wanted {len(arguments)}"))
     return tuple(
-        _build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
+        _build(kind, item, f"{place}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
     )
 
 
-def _build_any(value: Any, where: str) -> Any:
+def _build_any(value: Any, place: str) -> Any:
     if type(value) is dict:
-        return {_build(str, key, where): _build_any(item, f"{where}.{key}") for key, item in value.items()}
+        return {_build(str, key, place): _build_any(item, _key(place, key)) for key, item in value.items()}
     if type(value) is list:
-        return [_build_any(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    return _build(type(value), value, where)
+        return [_build_any(item, f"{place}[{i}]") for i, item in enumerate(value)]
+    return _build(type(value), value, place)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,10 +176,18 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _refuse(value: Any, wanted: str, where: str) -> NoReturn:
-    got = ascii(value)
-    raise InputError(f"{where}: got {got if len(got) <= 40 else got[:37] + '...'}, wanted {wanted}")
+def _refuse(value: Any, wanted: str, place: str) -> NoReturn:
+    raise InputError(_at(place, f"got {_shown(value)}, wanted {wanted}"))
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _key(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _at(place: str, problem: str) -> str:
+    return f"{place}: {problem}" if place else problem
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."

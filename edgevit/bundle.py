@@ -1,0 +1,134 @@
+"""A bundle on disk, read with suspicion: no byte of a file is handed out before its hash was checked.
+
+A bundle is a flat folder of regular files: `manifest.json` and exactly the files it lists. It never changes; what a
+device adds (engines, measurements, caches) goes to the folder beside it.
+
+Does not know: what a graph is, any runtime, how a bundle is written (bundle_writer.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from edgevit.errors import InputError
+from edgevit.files import sha256
+from edgevit.manifest import MANIFEST_NAME, Manifest
+from edgevit.npz import unpack_arrays
+
+__all__ = ["GOLDEN_NAME", "Bundle", "device_dir"]
+
+GOLDEN_NAME = "golden.npz"
+
+_MAX_MANIFEST_BYTES = 16 * 2**20
+_REMEDY = "the bundle was changed or damaged; copy or export it again"
+
+
+class Bundle:
+    """An opened bundle. `open` checks its shape; `read` checks a file's content.
+
+    Attributes:
+        path: the folder, absolute.
+        manifest: what the bundle says of itself.
+        digest: SHA-256 of `manifest.json`, which through its hashes stands for every byte of the bundle.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.digest = digest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read the manifest and check that the folder holds the files it lists, of the sizes it states, and no others.
+
+        Raises:
+            InputError: no bundle there; a manifest that is damaged or of a newer schema; a file that is missing,
+                unlisted, of another size or not a regular file.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            state = "is a file" if root.exists() else "no such folder"
+            raise InputError(f"{root}: {state}; wanted a bundle, the folder that edgevit export writes")
+        root = root.resolve()
+        sizes = _regular_files(root)
+        if MANIFEST_NAME not in sizes:
+            raise InputError(
+                f"{root}: holds no {MANIFEST_NAME}; wanted a bundle, the folder that edgevit export writes"
+            )
+        manifest_size = sizes.pop(MANIFEST_NAME)
+        if manifest_size > _MAX_MANIFEST_BYTES:
+            raise InputError(f"{root / MANIFEST_NAME}: is {manifest_size} bytes, wanted {_MAX_MANIFEST_BYTES} at most")
+        data = _read(root / MANIFEST_NAME, manifest_size)
+        manifest = Manifest.from_json(data, str(root / MANIFEST_NAME))
+        listed = manifest.files.keys()
+        for problem, names in (("missing", listed - sizes.keys()), ("unlisted", sizes.keys() - listed)):
+            if names:
+                raise InputError(f"{root}: {problem} file {', '.join(map(repr, sorted(names)))}; {_REMEDY}")
+        for name, record in sorted(manifest.files.items()):
+            if sizes[name] != record.size_bytes:
+                raise InputError(f"{root / name}: is {sizes[name]} bytes, wanted {record.size_bytes}; {_REMEDY}")
+        return cls(root, manifest, sha256(data))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, after their hash was checked: what is returned is what was hashed.
+
+        Raises:
+            InputError: the manifest lists no such file, it cannot be read, or its hash differs.
+        """
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise InputError(f"{self.path}: lists no file {name!r}; it has {', '.join(sorted(self.manifest.files))}")
+        data = _read(self.path / name, record.size_bytes)
+        if sha256(data) != record.sha256:
+            raise InputError(f"{self.path / name}: SHA-256 differs from the manifest's; {_REMEDY}")
+        return data
+
+    def golden(self) -> dict[str, np.ndarray]:
+        """The golden samples: reference inputs and outputs by name, read-only.
+
+        Raises:
+            InputError: as `read`, or the file holds something other than plain arrays.
+        """
+        return unpack_arrays(self.read(GOLDEN_NAME), str(self.path / GOLDEN_NAME))
+
+    def verify_files(self) -> None:
+        """Check the hash of every file.
+
+        Raises:
+            InputError: one cannot be read or differs; the line names it.
+        """
+        for name in sorted(self.manifest.files):
+            self.read(name)
+
+
+def device_dir(bundle: Bundle) -> Path:
+    """The folder beside a bundle for what a device adds to it: engines, measurements, caches."""
+    return bundle.path.with_name(f"{bundle.path.name}.device")
+
+
+def _regular_files(root: Path) -> dict[str, int]:
+    """Size in bytes of each entry of a folder, all of which must be regular files: no link leads out of a bundle."""
+    sizes = {}
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    raise InputError(f"{root}: {entry.name!r} is not a regular file; {_REMEDY}")
+                sizes[entry.name] = status.st_size
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror}); wanted a readable bundle") from error
+    return sizes
+
+
+def _read(path: Path, size_bytes: int) -> bytes:
+    """Read a file of a size that was checked; one that has been swapped for a link since is not followed."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            return file.read(size_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
