@@ -10,11 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgevit.api import export_model, load, measure
+    from edgevit.api import (
+        FolderEvaluation,
+        evaluate,
+        export_model,
+        load,
+        measure,
+        train_model,
+        verify_bundle,
+    )
 
 # A list of its own and not read from edgevit.api: `from edgevit import spec` asks __getattr__ for "spec" first, and
 # loading the API to answer "no" would import the API in the middle of a module that the API needs.
-__all__ = ["__version__", "export_model", "load", "measure"]
+__all__ = [
+    "FolderEvaluation",
+    "__version__",
+    "evaluate",
+    "export_model",
+    "load",
+    "measure",
+    "train_model",
+    "verify_bundle",
+]
 
 # pyproject.toml reads the version from this line, so that wheel, editable install and any copy of the tree agree.
 __version__ = "0.1.0"

@@ -127,7 +127,8 @@ def modules_of_the_device() -> list[str]:
 
 def commands_in(help_text: str) -> list[str]:
     """The names under `Commands:` in a help page, empty for a command without commands of its own."""
-    _, heading, listing = help_text.partition("\nCommands:\n")
+    _, heading, rest = help_text.partition("\nCommands:\n")
+    listing = rest.partition("\n\n")[0]
     return re.findall(r"^  ([a-z][\w-]*)", listing, re.M) if heading else []
 
 
@@ -200,5 +201,5 @@ def test_the_program_states_its_version(bare: Bare) -> None:
 def test_commands_are_read_from_a_help_page() -> None:
     options = "Usage: edgevit ...\n\nOptions:\n  --help  Show.\n"
     listing = "\nCommands:\n  list     What there is,\n           and more.\n  do-it  Does.\n"
-    assert commands_in(options + listing) == ["list", "do-it"]
+    assert commands_in(options + listing + "\n  an epilog\n") == ["list", "do-it"]
     assert commands_in(options) == []
