@@ -5,11 +5,14 @@ No crops that could cut the defect off, no colour games: the alloy's hue can be 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from edgevit.errors import InputError
 
 __all__ = ["Augmentation"]
 
@@ -20,7 +23,7 @@ class Augmentation:
 
     Attributes:
         flip: whether to mirror, left-right and top-bottom, half of the time each.
-        shift_share: largest shift, as a share of the side; the border is mirrored.
+        shift_share: largest shift, as a share of the side, below 1; the border is mirrored.
         brightness: standard deviation of an added constant, in units of the normalised image.
         contrast: standard deviation of the logarithm of a factor about the image's mean.
         noise: largest standard deviation of white noise added.
@@ -31,6 +34,13 @@ class Augmentation:
     brightness: float = 0.2
     contrast: float = 0.15
     noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift_share < 1:
+            raise InputError(f"shift_share is {self.shift_share}; give 0 or more and below 1, such as 0.1")
+        for name in ("brightness", "contrast", "noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """B x 3 x H x W to the same; every draw comes from `generator` (on the CPU)."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveViT
@@ -21,35 +23,53 @@ def calibrate_thresholds(
 ) -> RecursiveViT:
     """A copy of the model whose thresholds meet a mean capacity per step on these pictures.
 
-    Step by step: with the thresholds of the steps before in force, the next one is put between the two logits
-    that separate as many candidates as the capacity allows on average. A single picture may take more or fewer.
+    Step by step: with the thresholds of the steps before in force, the next one is put halfway between the two
+    logits that separate as many candidates as the capacity allows on average. A single picture may take more or
+    fewer. Equal logits cannot be separated; then it is as many as come nearest.
 
     Args:
         model: an expert-choice model.
-        images: what to calibrate on.
+        images: what to calibrate on, at least one.
         preprocess: of the model.
         capacities: mean share of patches for every step; the model's own by default.
 
     Raises:
-        InputError: the model has no expert-choice router.
+        InputError: the model has no expert-choice router, or the capacities are no schedule for it.
     """
     config = model.config
     if config.router != "expert_choice":
-        raise InputError(f"thresholds belong to an expert_choice router; this model's is {config.router}")
-    capacities = capacities or config.capacities
+        raise InputError(
+            f"thresholds belong to an expert_choice router, this model's is {config.router}; leave calibration out"
+        )
+    shares = replace(config, capacities=capacities or config.capacities).capacities  # checks them
     # A step not yet calibrated takes nothing: no logit is above the largest number.
     thresholds = [float(torch.finfo(torch.float32).max)] * (config.recursions - 1)
     for step in range(1, config.recursions):
         trial = _with_thresholds(model, tuple(thresholds))
         outcomes = route_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
         choices = [outcome.choices[step - 1] for outcome in outcomes]
-        logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).sort(descending=True).values
-        wanted = min(round(capacities[step] * config.patches * len(images)), len(logits) - 1)
-        thresholds[step - 1] = float((logits[wanted - 1] + logits[wanted]) / 2)
+        logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).cpu()
+        thresholds[step - 1] = _separating(logits, round(shares[step] * config.patches * len(images)))
     return _with_thresholds(model, tuple(thresholds))
 
 
+def _separating(logits: Tensor, wanted: int) -> float:
+    """The number that as near as possible to `wanted` of the logits, but at least one, are above: n float32, any order.
+
+    Halfway between two logits, so that rounding on another machine moves no patch across.
+    """
+    # Where the next smaller value begins: the numbers of logits that a threshold can let through.
+    values, counts = torch.unique(logits, return_counts=True)
+    values, taken = values.flip(0), counts.flip(0).cumsum(0)
+    last = int((taken - wanted).abs().argmin())
+    if last + 1 == len(values):
+        return float(torch.nextafter(values[last], torch.tensor(-torch.inf)))
+    upper, lower = values[last], values[last + 1]
+    middle = lower + (upper - lower) / 2
+    return float(middle if middle < upper else lower)
+
+
 def _with_thresholds(model: RecursiveViT, thresholds: tuple[float, ...]) -> RecursiveViT:
-    copy = RecursiveViT(replace(model.config, thresholds=thresholds)).to(next(model.parameters()).device)
-    copy.load_state_dict(model.state_dict())
-    return copy.eval()
+    calibrated = copy.deepcopy(model).eval()
+    calibrated.config = replace(model.config, thresholds=thresholds)
+    return calibrated

@@ -26,18 +26,30 @@ def route_all(
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    outcomes = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            index = np.arange(start, min(start + batch, len(images)))
-            outcomes.append(forward(model, images.tensors(preprocess, index)[0].to(device)))
-    model.train(training)
-    return outcomes
+    try:
+        with torch.inference_mode():
+            outcomes = []
+            for start in range(0, len(images), batch):
+                index = np.arange(start, min(start + batch, len(images)))
+                outcomes.append(forward(model, images.tensors(preprocess, index)[0].to(device)))
+            return outcomes
+    finally:
+        model.train(training)
 
 
 def evaluate_model(
     model: RecursiveViT, images: LabelledImages, preprocess: Preprocess, forward: Forward = reference
 ) -> Evaluation:
-    """Accuracy and the rest of a model on labelled pictures, under the rule of `forward`."""
+    """Accuracy and the rest of a model on labelled pictures, under the rule of `forward`.
+
+    Args:
+        model: as many classes as the pictures have labels, in the same order.
+        images: at least one.
+        preprocess: of the model.
+        forward: the routing mode and rule; by default what the model is trained with.
+
+    Raises:
+        InputError: the pictures have another number of labels than the model has classes, or an output is not finite.
+    """
     logits = torch.cat([routed.logits for routed in route_all(model, images, preprocess, forward)])
     return evaluate(images.targets, torch.softmax(logits.double(), dim=-1).cpu().numpy(), images.labels)

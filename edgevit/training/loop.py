@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgevit import strict_json
 from edgevit.errors import InputError
-from edgevit.files import atomic_write
+from edgevit.files import atomic_write, cannot_write
 from edgevit.metrics import Evaluation
-from edgevit.models.checkpoint import Checkpoint, save_checkpoint
+from edgevit.models.checkpoint import Checkpoint, check_weights, save_checkpoint
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
-from edgevit.models.routing import reference
 from edgevit.preprocess import Preprocess
 from edgevit.training.data import LabelledImages
 from edgevit.training.evaluate import evaluate_model
-from edgevit.training.losses import RouterLoss, router_loss
+from edgevit.training.recipe import class_weights, learning_rate, parameter_groups
+from edgevit.training.run_state import EpochRecord, RunParts, read_state, write_state
 from edgevit.training.settings import TrainSettings
+from edgevit.training.trainee import Trainee
 from edgevit.training.world import World, join_world
 
 __all__ = ["Progress", "TrainingSet", "train"]
 
-_STATE = "state.pt"
+_STATE = "state.safetensors"
+_CHECKPOINT = "checkpoint.safetensors"
+_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -47,32 +47,21 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is, after each step; `val_accuracy` is None but after a validation."""
+    """Where a run is, after each step.
+
+    Attributes:
+        epoch: 0 for the first.
+        step: 0 for the first of its epoch.
+        steps_per_epoch: batches in an epoch.
+        loss: mean over the steps of this epoch, of the leading process.
+        val_accuracy: of the averaged weights; None but in the report that follows a validation.
+    """
 
     epoch: int
     step: int
     steps_per_epoch: int
     loss: float
     val_accuracy: float | None = None
-
-
-class _Trainee(nn.Module):
-    """A model with its loss, so that one call is one forward pass whatever wraps it."""
-
-    def __init__(self, model: RecursiveViT, class_weights: Tensor, smoothing: float, router: RouterLoss) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.smoothing = smoothing
-        self.router = router
-
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """B x 3 x H x W and B classes to the loss, a scalar."""
-        routed = reference(self.model, images)
-        task = functional.cross_entropy(
-            routed.logits, targets, weight=self.class_weights, label_smoothing=self.smoothing
-        )
-        return task + router_loss(routed, self.model.config, self.router)
 
 
 def train(
@@ -87,25 +76,31 @@ def train(
 ) -> Evaluation:
     """Train, and keep the averaged weights of the last epoch (not of the best: val stays unseen by the choice).
 
-    Writes into `output` after every epoch `state.pt`, and at the end `checkpoint.safetensors` and `metrics.json`.
+    Writes into `output` `state.safetensors`, at once and after every epoch, and at the end `checkpoint.safetensors` and
+    `metrics.json`. Under torchrun every process calls this with the same arguments, and the first one writes.
 
     Args:
         config: of the model.
         data: pictures in memory.
         settings: of the run.
-        output: folder of the run.
-        initial: weights to start from; fresh ones by the seed otherwise.
+        output: folder of the run, made if it is not there.
+        initial: weights to start from, by the names of the model's state dict; fresh ones by the seed otherwise.
         resume: go on from `output`'s state, to the same result as if never stopped.
-        report: called after every step on the leading process.
+        report: called after every step and every validation, on the leading process.
 
     Returns:
         The evaluation of the kept weights on `data.val`.
 
     Raises:
-        InputError: `output` holds a run and `resume` is not asked; the run to resume had other settings or data;
-            its state is damaged.
+        InputError: config, data and initial weights do not fit each other; `output` holds a run and `resume` is not
+            asked; the run to resume had other settings, data or number of processes, or its state is damaged; the
+            loss stops being a number; a file cannot be written. The last epoch's state is kept.
     """
+    _check_fit(config, data)
     with join_world() as world:
+        # Every process looks before it builds its part, which waits for the others; only then one of them writes.
+        if not resume:
+            _claim(output)
         return _Run(config, data, settings, output, world, initial).finish(resume, report)
 
 
@@ -122,44 +117,55 @@ class _Run:
         initial: dict[str, Tensor] | None,
     ) -> None:
         self.config, self.data, self.settings, self.output, self.world = config, data, settings, output, world
-        torch.manual_seed(settings.seed)
-        self.model = RecursiveViT(config).to(world.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model = RecursiveViT(config)
         if initial is not None:
+            check_weights(self.model, initial, "initial weights")
             self.model.load_state_dict(initial)
-        weights = _class_weights(data.train, settings.class_weight_power).to(world.device)
-        trainee = _Trainee(self.model, weights, settings.label_smoothing, settings.router_loss)
+        self.model.to(world.device)
+        weights = class_weights(data.train.targets, config.classes, settings.class_weight_power)
+        trainee = Trainee(self.model, weights, settings.label_smoothing, settings.router_loss)
         self.trainee = world.spread(trainee.to(world.device))
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
         )
-        self.optimizer = torch.optim.AdamW(_groups(self.model, settings.weight_decay), lr=settings.learning_rate)
-        self.history: list[dict[str, float]] = []
-        self.fingerprint = hashlib.sha256(
-            strict_json.encode([config, settings, data.preprocess])
-            + data.train.pixels.tobytes()
-            + data.val.pixels.tobytes()
-        ).hexdigest()
+        groups = parameter_groups(self.model, settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        self.parts = RunParts(self.model, self.average, self.optimizer)
+        self.history: tuple[EpochRecord, ...] = ()
+        # Everything the result depends on, but for the machine.
+        self.identity = {
+            "config": config,
+            "settings": settings,
+            "preprocess": data.preprocess,
+            "train": _described(data.train),
+            "val": _described(data.val),
+            "processes": world.size,
+        }
 
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.data.train) / self.settings.batch_size)
 
     def finish(self, resume: bool, report: Callable[[Progress], None] | None) -> Evaluation:
-        state = self.output / _STATE
         if resume:
-            self._load(state)
-        elif state.exists():
-            raise InputError(f"{self.output}: holds a training run; go on with --resume, or choose another --output")
+            self.history = read_state(self.output / _STATE, self.parts, self.identity)
+        else:
+            self._keep()  # also finds out, before any work, whether this can be written
         for epoch in range(len(self.history), self.settings.epochs):
             self._epoch(epoch, report)
-            if self.world.leads:
-                atomic_write(state, self._state())
+            self._keep()
         result = self._validate()
         if self.world.leads:
-            kept = Checkpoint(self.kept, self.data.train.labels, self.data.preprocess)
-            save_checkpoint(self.output / "checkpoint.safetensors", kept)
-            atomic_write(self.output / "metrics.json", strict_json.encode(self._metrics(result)))
+            kept = Checkpoint(self.kept.eval(), self.data.train.labels, self.data.preprocess)
+            save_checkpoint(self.output / _CHECKPOINT, kept)
+            atomic_write(self.output / _METRICS, strict_json.encode(self._metrics(result)))
         return result
+
+    def _keep(self) -> None:
+        if self.world.leads:
+            write_state(self.output / _STATE, self.parts, self.identity, self.history)
 
     @property
     def kept(self) -> RecursiveViT:
@@ -171,25 +177,30 @@ class _Run:
         self.model.train()
         total = 0.0
         for step, (images, targets) in enumerate(self._batches(epoch)):
-            rate = _learning_rate(self.settings, epoch + step / self.steps_per_epoch)
+            rate = learning_rate(self.settings, epoch + step / self.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             loss = self.trainee(images, targets)
+            total += float(loss.detach())
+            if not math.isfinite(total):
+                raise InputError(
+                    f"the loss is no number any more at step {step + 1} of epoch {epoch + 1}; "
+                    "train again with a lower --learning-rate"
+                )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
             self.optimizer.step()
+            self.world.average_buffers(self.model)
             self.average.update_parameters(self.model)
-            total += float(loss.detach())
             if report and self.world.leads:
                 report(Progress(epoch, step, self.steps_per_epoch, total / (step + 1)))
-        record = {"epoch": epoch + 1, "loss": total / self.steps_per_epoch}
+        mean, accuracy = total / self.steps_per_epoch, None
         if (epoch + 1) % self.settings.val_every == 0 or epoch + 1 == self.settings.epochs:
-            record["val_accuracy"] = self._validate().accuracy
+            accuracy = self._validate().accuracy
             if report and self.world.leads:
-                last = self.steps_per_epoch - 1
-                report(Progress(epoch, last, self.steps_per_epoch, record["loss"], record["val_accuracy"]))
-        self.history.append(record)
+                report(Progress(epoch, self.steps_per_epoch - 1, self.steps_per_epoch, mean, accuracy))
+        self.history += (EpochRecord(epoch + 1, mean, accuracy),)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of every batch of an epoch; order and augmentation follow from seed and epoch alone."""
@@ -207,34 +218,6 @@ class _Run:
     def _validate(self) -> Evaluation:
         return evaluate_model(self.kept, self.data.val, self.data.preprocess)
 
-    def _state(self) -> bytes:
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "fingerprint": self.fingerprint,
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "history": self.history,
-            },
-            buffer,
-        )
-        return buffer.getvalue()
-
-    def _load(self, path: Path) -> None:
-        if not path.exists():
-            raise InputError(f"{path}: nothing to resume; start the run without --resume")
-        try:
-            state = torch.load(path, map_location=self.world.device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path}: truncated or damaged; start again in another --output") from error
-        if state["fingerprint"] != self.fingerprint:
-            raise InputError(f"{path}: a run with other settings or pictures; give the same, or another --output")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history = state["history"]
-
     def _metrics(self, result: Evaluation) -> dict[str, Any]:
         return {
             "config": self.config,
@@ -248,23 +231,32 @@ class _Run:
         }
 
 
-def _learning_rate(settings: TrainSettings, epoch: float) -> float:
-    """Linear warm-up, then a cosine to zero; `epoch` counts in fractions."""
-    if epoch < settings.warmup_epochs:
-        return settings.learning_rate * (epoch + 0.01) / (settings.warmup_epochs + 0.01)
-    done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _check_fit(config: RecursiveConfig, data: TrainingSet) -> None:
+    """Refuse pictures that are not what the model takes and tells apart."""
+    size = (data.preprocess.height, data.preprocess.width)
+    if size != (config.image_size, config.image_size):
+        raise InputError(
+            f"preprocessing to {size[0]} x {size[1]} for a model of {config.image_size} x {config.image_size}; "
+            "give both one size"
+        )
+    if data.train.labels != data.val.labels:
+        only = ", ".join(sorted(set(data.train.labels) ^ set(data.val.labels))) or "in another order"
+        raise InputError(f"training and validation pictures name different classes ({only}); give both the same")
+    if len(data.train.labels) != config.classes:
+        raise InputError(f"pictures of {len(data.train.labels)} classes for a model of {config.classes}; give both one")
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and embeddings of one row do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1 and p.shape[0] > 1]
-    rest = [p for p in model.parameters() if not (p.ndim > 1 and p.shape[0] > 1)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def _claim(output: Path) -> None:
+    """Make the folder of a run, and refuse one that holds a run already."""
+    for name in (_STATE, _CHECKPOINT, _METRICS):
+        if (output / name).exists():
+            raise InputError(f"{output}: holds a training run; go on with --resume, or choose another --output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(output, error) from error
 
 
-def _class_weights(images: LabelledImages, power: float) -> Tensor:
-    """Frequency to the minus `power`, of mean 1 over the pictures: C float32."""
-    count = np.bincount(images.targets, minlength=len(images.labels)).clip(min=1)
-    weight = (count / count.sum()) ** -power
-    return torch.tensor(weight * len(images) / (weight * count).sum(), dtype=torch.float32)
+def _described(images: LabelledImages) -> dict[str, Any]:
+    digest = hashlib.sha256(images.pixels.tobytes() + images.targets.tobytes()).hexdigest()
+    return {"labels": images.labels, "pictures": len(images), "sha256": digest}

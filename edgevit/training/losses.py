@@ -6,12 +6,14 @@ which is ours. B images, N patches, R steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig
 from edgevit.models.routing import Choice, Routed
 
@@ -34,6 +36,11 @@ class RouterLoss:
     z: float = 1e-4
     budget: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("choice", "balance", "z", "budget"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"the weight of the router's {name} loss is {getattr(self, name)}; give 0 or more")
+
 
 def router_loss(routed: Routed, config: RecursiveConfig, weights: RouterLoss) -> Tensor:
     """The weighted sum of the terms that fit the router, a scalar."""
@@ -50,7 +57,10 @@ def router_loss(routed: Routed, config: RecursiveConfig, weights: RouterLoss) ->
 
 
 def choice_term(choice: Choice) -> Tensor:
-    """Binary cross-entropy of raw logits B x n with having been chosen, averaged over the candidates."""
+    """Binary cross-entropy of raw logits B x n with having been chosen, averaged over the candidates.
+
+    There is at least one: it is asked of the pass a model is trained with, where no step is empty.
+    """
     loss = functional.binary_cross_entropy_with_logits(choice.logits, choice.chosen.to(choice.logits), reduction="none")
     return loss.mean() if choice.candidates is None else loss[choice.candidates].mean()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from edgevit.errors import InputError
@@ -13,19 +14,22 @@ __all__ = ["TrainSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Settings of one run; two runs with equal settings and data give equal weights on one machine.
+    """Settings of one run.
+
+    On CPUs, two runs with equal settings and data and as many threads give the same weights, bit by bit. On a GPU
+    some sums are taken in no fixed order, and the last digits differ.
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pictures a step, over all processes.
         learning_rate: peak rate of AdamW, reached after the warm-up and then falling to 0 by a cosine.
         weight_decay: of AdamW, on matrices only.
-        warmup_epochs: epochs of linear warm-up.
+        warmup_epochs: epochs of linear warm-up, but half of the run at most.
         label_smoothing: share of the target spread over all classes.
         class_weight_power: class weights are frequency to the minus this power, of mean 1; 0 for none.
         ema_decay: decay of the averaged weights, which are the ones kept.
         clip_norm: largest norm of the gradient.
-        seed: of initial weights, order and augmentation.
+        seed: of initial weights, order and augmentation; 0 or more.
         val_every: epochs between validations; the last is always validated.
         augmentation: random changes of the pictures.
         router_loss: weights of the router's terms.
@@ -48,8 +52,13 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "val_every"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; wanted 1 or more")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning rate is {self.learning_rate}; wanted above 0")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay is {self.ema_decay}; wanted 0 or more and below 1")
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        for name in ("seed", "weight_decay", "warmup_epochs", "class_weight_power"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more and below 1")

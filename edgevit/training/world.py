@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from edgevit.errors import InputError
 
 __all__ = ["World", "join_world"]
 
@@ -33,23 +35,46 @@ class World:
         return self.rank == 0
 
     def spread(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over the processes; itself when alone."""
+        """The module with gradients averaged over the processes; itself when alone.
+
+        Buffers stay each process's own until `average_buffers`.
+        """
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Give every process the mean of the batch norms' running statistics, so that all keep one model."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.size
 
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """Join the group torchrun describes in the environment (RANK, WORLD_SIZE, LOCAL_RANK), or be alone."""
+    """Join the group torchrun describes in the environment (RANK, WORLD_SIZE, LOCAL_RANK), or be alone.
+
+    Raises:
+        InputError: there are more processes on this machine than GPUs.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda and local_rank >= torch.cuda.device_count():
+        gpus = torch.cuda.device_count()
+        raise InputError(f"process {local_rank + 1} on a machine of {gpus} GPUs; run: torchrun --nproc-per-node {gpus}")
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if size == 1:
         yield World(0, 1, device)
         return
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    if cuda:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield World(torch.distributed.get_rank(), size, device)
+        yield World(distributed.get_rank(), size, device)
     finally:
-        torch.distributed.destroy_process_group()
+        distributed.destroy_process_group()
