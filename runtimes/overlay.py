@@ -16,7 +16,8 @@ _LONG_SIDE_PX = 384  # smaller pictures are enlarged to at least this, or their 
 
 # Shallow to deep: hue turns from violet to pale yellow while lightness only rises (CIELAB L* about 17, 33, 49, 65,
 # 81, 95), so the order survives greyscale printing and colour blindness.
-_HEAT = np.array([(52, 14, 92), (128, 26, 112), (199, 54, 88), (240, 113, 52), (251, 186, 74), (253, 245, 178)])
+_HEAT = np.array([(59, 16, 104), (137, 28, 120), (211, 57, 93), (252, 119, 55), (255, 190, 75), (251, 243, 176)])
+_LEGEND_PX = 240  # the least width that a legend can be read at; a narrower picture stands in the middle above it
 _ALPHA_SHALLOW, _ALPHA_DEEP = 0.40, 0.70
 
 _BACKGROUND, _TEXT, _MUTED = (22, 22, 28), (240, 240, 240), (160, 160, 170)
@@ -31,7 +32,7 @@ def draw_depth(image: Image.Image, trace: RoutingTrace) -> Image.Image:
         trace: the routing of that picture; the grid is stretched over the whole image.
 
     Returns:
-        An RGB picture, enlarged by a whole factor where its long side is under 384 pixels, and taller by the legend.
+        An RGB picture: the given one above the legend, enlarged by a whole factor if its long side is under 384 pixels.
     """
     factor = -(-_LONG_SIDE_PX // max(image.size))
     size = (image.width * factor, image.height * factor)
@@ -49,7 +50,7 @@ def draw_depth(image: Image.Image, trace: RoutingTrace) -> Image.Image:
     # A flat colour would hide most where the model looked longest, so the colour carries the picture's relief.
     tinted = Image.composite(ImageChops.multiply(flat, _relief(picture)), picture, mask)
     shares = np.bincount(trace.depth.ravel(), minlength=steps + 1)[1:] / trace.depth.size
-    return _stack(tinted, _legend(size, colours, shares))
+    return _stack(tinted, _legend((max(size[0], _LEGEND_PX), size[1]), colours, shares))
 
 
 def _relief(picture: Image.Image) -> Image.Image:
@@ -98,7 +99,7 @@ def _percent(share: float) -> str:
 
 
 def _stack(top: Image.Image, bottom: Image.Image) -> Image.Image:
-    whole = Image.new("RGB", (top.width, top.height + bottom.height))
-    whole.paste(top, (0, 0))
+    whole = Image.new("RGB", (bottom.width, top.height + bottom.height), _BACKGROUND)
+    whole.paste(top, ((bottom.width - top.width) // 2, 0))
     whole.paste(bottom, (0, top.height))
     return whole

@@ -128,8 +128,9 @@ class Session:
         outputs = self.runner(tensor)
         answered_ns = perf_counter_ns()
 
-        probabilities = _softmax(outputs["logits"][: len(images)])
-        best = probabilities.argmax(axis=1).tolist()
+        logits = outputs["logits"][: len(images)]
+        best = logits.argmax(axis=1).tolist()  # not of the probabilities, where neighbours round to equal
+        probabilities = _softmax(logits).tolist()
         timings = Timings(run_ns - begin_ns, answered_ns - run_ns, perf_counter_ns() - begin_ns)
         return [
             Prediction(
@@ -140,7 +141,7 @@ class Session:
                 routing=self._trace(outputs, position),
                 timings=timings,
             )
-            for position, (image, index, row) in enumerate(zip(images, best, probabilities.tolist(), strict=True))
+            for position, (image, index, row) in enumerate(zip(images, best, probabilities, strict=True))
         ]
 
     def _trace(self, outputs: dict[str, np.ndarray], position: int) -> RoutingTrace | None:

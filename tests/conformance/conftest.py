@@ -1,0 +1,110 @@
+"""The runners under the suite, each with the same small graph: add a runner by adding a function to `RUNNERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgevit.errors import MissingExtra
+from edgevit.runner import Runner
+from edgevit.spec import TensorSpec
+
+BATCH, SIDE, CLASSES = 2, 4, 3
+IMAGE = TensorSpec("image", "float32", (BATCH, 3, SIDE, SIDE))
+OUTPUTS = (TensorSpec("logits", "float32", (BATCH, CLASSES)), TensorSpec("depth", "int32", (BATCH, 4)))
+WEIGHT = np.array([[1, -2, 0.5], [0.25, 3, -1], [-0.5, 1, 2]], np.float32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A runner to be held to the contract, and the answer it owes."""
+
+    make: Callable[[], Runner]
+    answer: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def computed(image: np.ndarray) -> dict[str, np.ndarray]:
+    """In numpy what the graph does: the mean colour times a matrix, and the brightest value of each 2 x 2 patch."""
+    quarters = image.reshape(BATCH, 3, 2, SIDE // 2, 2, SIDE // 2).max(axis=(1, 3, 5))
+    return {"logits": image.mean(axis=(2, 3)) @ WEIGHT, "depth": quarters.reshape(BATCH, 4).astype(np.int32)}
+
+
+def zeros(image: np.ndarray) -> dict[str, np.ndarray]:
+    return {output.name: np.zeros(output.shape, output.dtype) for output in OUTPUTS}
+
+
+def ort_case() -> Case:
+    onnx = pytest.importorskip("onnx", reason="the graph is built with onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    from edgevit.runtimes.ort import OrtRunner
+
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "plane"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "weight"], ["logits"]),
+        helper.make_node("MaxPool", ["image"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("ReduceMax", ["pooled", "channel"], ["brightest"], keepdims=0),
+        helper.make_node("Flatten", ["brightest"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["depth"], to=TensorProto.INT32),
+    ]
+    constants = {"plane": np.array([2, 3]), "channel": np.array([1]), "weight": WEIGHT}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, IMAGE.shape)],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, OUTPUTS[0].shape),
+            helper.make_tensor_value_info("depth", TensorProto.INT32, OUTPUTS[1].shape),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    return Case(lambda: OrtRunner(data, threads=1), computed)
+
+
+def torch_case() -> Case:
+    torch = pytest.importorskip("torch", reason="the reference is a torch module")
+    from edgevit.runtimes.torch_ref import TorchRunner
+
+    class Tiny(torch.nn.Module):
+        def forward(self, image):
+            pooled = torch.nn.functional.max_pool2d(image, 2).amax(dim=1).flatten(1)
+            return image.mean(dim=(2, 3)) @ torch.from_numpy(WEIGHT), pooled.to(torch.int32)
+
+    return Case(lambda: TorchRunner(Tiny().eval(), IMAGE, ["logits", "depth"]), computed)
+
+
+def null_case() -> Case:
+    from edgevit.runtimes.null_runner import NullRunner
+
+    return Case(lambda: NullRunner(IMAGE, OUTPUTS), zeros)
+
+
+RUNNERS = {"ort": ort_case, "torch": torch_case, "null": null_case}
+
+
+@pytest.fixture(params=RUNNERS)
+def case(request: pytest.FixtureRequest) -> Case:
+    case = RUNNERS[request.param]()
+    try:
+        case.make()
+    except MissingExtra as missing:
+        pytest.skip(str(missing))
+    return case
+
+
+@pytest.fixture
+def runner(case: Case) -> Iterator[Runner]:
+    with case.make() as runner:
+        yield runner
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    rng = np.random.default_rng(7)
+    return [rng.uniform(1, 9, IMAGE.shape).astype(np.float32) for _ in range(8)]

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgevit.runtimes.prediction import Prediction, RoutingTrace, Timings
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_a_prediction_becomes_json_and_back(routed):
+    trace = RoutingTrace(np.array([[1, 2], [3, 1]], np.int32), (4, 2, 1))
+    prediction = Prediction(
+        image="part.png",
+        label="scratch",
+        score=0.75,
+        probabilities={"scratch": 0.75, "scale": 0.25},
+        routing=trace if routed else None,
+        timings=Timings(1, 2, 3),
+    )
+    assert json.loads(json.dumps(prediction.to_dict())) == {
+        "image": "part.png",
+        "label": "scratch",
+        "score": 0.75,
+        "probabilities": {"scratch": 0.75, "scale": 0.25},
+        "routing": {"depth": [[1, 2], [3, 1]], "counts": [4, 2, 1]} if routed else None,
+    }
