@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgevit.errors import InputError
-from edgevit.files import sha256
+from edgevit.files import reading, sha256
 from edgevit.manifest import MANIFEST_NAME, Manifest
 from edgevit.npz import unpack_arrays
 
@@ -24,9 +25,11 @@ __all__ = ["GOLDEN_NAME", "Bundle", "device_dir"]
 GOLDEN_NAME = "golden.npz"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
+_WANTED = "wanted a bundle, the folder that edgevit export writes"
 _REMEDY = "the bundle was changed or damaged; copy or export it again"
 
 
+@dataclass(frozen=True)
 class Bundle:
     """An opened bundle. `open` checks its shape; `read` checks a file's content.
 
@@ -36,10 +39,9 @@ class Bundle:
         digest: SHA-256 of `manifest.json`, which through its hashes stands for every byte of the bundle.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.digest = digest
+    path: Path
+    manifest: Manifest
+    digest: str
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -49,16 +51,11 @@ class Bundle:
             InputError: no bundle there; a manifest that is damaged or of a newer schema; a file that is missing,
                 unlisted, of another size or not a regular file.
         """
-        root = Path(path)
-        if not root.is_dir():
-            state = "is a file" if root.exists() else "no such folder"
-            raise InputError(f"{root}: {state}; wanted a bundle, the folder that edgevit export writes")
-        root = root.resolve()
-        sizes = _regular_files(root)
+        with reading(Path(path), _WANTED):
+            root = Path(path).resolve(strict=True)
+            sizes = _regular_files(root)
         if MANIFEST_NAME not in sizes:
-            raise InputError(
-                f"{root}: holds no {MANIFEST_NAME}; wanted a bundle, the folder that edgevit export writes"
-            )
+            raise InputError(f"{root}: holds no {MANIFEST_NAME}; {_WANTED}")
         manifest_size = sizes.pop(MANIFEST_NAME)
         if manifest_size > _MAX_MANIFEST_BYTES:
             raise InputError(f"{root / MANIFEST_NAME}: is {manifest_size} bytes, wanted {_MAX_MANIFEST_BYTES} at most")
@@ -113,22 +110,16 @@ def device_dir(bundle: Bundle) -> Path:
 def _regular_files(root: Path) -> dict[str, int]:
     """Size in bytes of each entry of a folder, all of which must be regular files: no link leads out of a bundle."""
     sizes = {}
-    try:
-        with os.scandir(root) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode):
-                    raise InputError(f"{root}: {entry.name!r} is not a regular file; {_REMEDY}")
-                sizes[entry.name] = status.st_size
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror}); wanted a readable bundle") from error
+    with os.scandir(root) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{root}: {entry.name!r} is not a regular file; {_REMEDY}")
+            sizes[entry.name] = status.st_size
     return sizes
 
 
 def _read(path: Path, size_bytes: int) -> bytes:
     """Read a file of a size that was checked; one that has been swapped for a link since is not followed."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            return file.read(size_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
+    with reading(path, _REMEDY), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read(size_bytes + 1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgevit.bundle import Bundle
 from edgevit.errors import InputError
-from edgevit.files import cannot_write, scratch_name, sha256, sync_folder, write_synced
+from edgevit.files import cannot_write, reading, scratch_name, sha256, sync_folder, write_synced
 from edgevit.manifest import MANIFEST_NAME, FileRecord, Manifest
 
 __all__ = ["check_output", "write_bundle"]
@@ -52,7 +52,7 @@ def write_bundle(path: str | Path, manifest: Manifest, files: Mapping[str, bytes
             write_synced(scratch / name, files[name])
         write_synced(scratch / MANIFEST_NAME, manifest_bytes)
         sync_folder(scratch)
-        if path.exists():
+        if force and path.exists():
             _exchange(scratch, path)
         else:
             os.rename(scratch, path)
@@ -76,10 +76,12 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         InputError: something exists there and `force` is off, or it is neither a bundle nor an empty folder.
     """
     path = Path(path)
-    if path.is_symlink():
-        raise InputError(f"{path}: is a symbolic link; give the folder itself")
-    path = path.resolve()
-    if path.exists():
+    with reading(path, "choose another output directory"):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a symbolic link; give the folder itself")
+        path = path.resolve()
+        if not path.exists():
+            return path
         if not force:
             raise InputError(f"{path}: exists already; use --force to replace it, or another output directory")
         if not path.is_dir() or (not (path / MANIFEST_NAME).is_file() and any(path.iterdir())):

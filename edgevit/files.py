@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgevit.errors import InputError
 
-__all__ = ["atomic_write", "cannot_write", "scratch_name", "sha256", "sync_folder", "write_synced"]
+__all__ = ["atomic_write", "cannot_write", "reading", "scratch_name", "sha256", "sync_folder", "write_synced"]
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
@@ -69,6 +71,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def reading(path: Path, next_step: str) -> Iterator[None]:
+    """Turn what the system says against reading a file or a folder into one line.
+
+    Args:
+        path: what is read.
+        next_step: the end of the line: `wanted an image file`.
+
+    Raises:
+        InputError: an OSError came out of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {next_step}") from error
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
+from typing import NoReturn
 
 from edgevit.errors import InputError
+from edgevit.files import reading
 
 __all__ = ["IMAGE_EXTENSIONS", "ImageFolder", "list_images"]
 
@@ -19,8 +23,9 @@ def list_images(folder: str | Path) -> list[Path]:
     Raises:
         InputError: there is no such folder, or no image in it.
     """
-    root = _existing(folder)
-    images, others = _split(root, recurse=True)
+    root = Path(folder)
+    with reading(root, _WANTED):
+        images, others = _split(root, recurse=True)
     if not images:
         raise InputError(f"{root}: holds no image ({len(others)} other files); {_WANTED}")
     return images
@@ -47,7 +52,11 @@ class ImageFolder:
         Raises:
             InputError: there is no such folder, it has no class folder, or a class has no image.
         """
-        root = _existing(folder)
+        with reading(Path(folder), "wanted one folder of images per class"):
+            return cls._read(Path(folder))
+
+    @classmethod
+    def _read(cls, root: Path) -> ImageFolder:
         loose, others = _split(root, recurse=False)
         classes = sorted((p for p in root.iterdir() if p.is_dir() and not _hidden(p)), key=lambda p: p.name)
         if not classes:
@@ -56,16 +65,12 @@ class ImageFolder:
         items: list[tuple[Path, int]] = []
         ignored = loose + others
         for index, directory in enumerate(classes):
-            nested = next((p for p in sorted(directory.iterdir()) if p.is_dir() and not _hidden(p)), None)
+            nested = sorted(p for p in directory.iterdir() if p.is_dir() and not _hidden(p))
             if nested:
-                raise InputError(
-                    f"{nested}: is a folder inside the class '{directory.name}'; wanted images directly in {directory}"
-                )
+                raise InputError(f"{nested[0]}: is a folder inside a class; wanted the images directly in {directory}")
             images, others = _split(directory, recurse=False)
             if not images:
-                raise InputError(
-                    f"{directory}: the class '{directory.name}' has no image; {_WANTED}, or remove the folder"
-                )
+                raise InputError(f"{directory}: this class has no image; {_WANTED}, or remove the folder")
             items += [(image, index) for image in images]
             ignored += others
         return cls(tuple(directory.name for directory in classes), tuple(items), tuple(sorted(ignored)))
@@ -74,22 +79,20 @@ class ImageFolder:
         return len(self.items)
 
 
-def _existing(folder: str | Path) -> Path:
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(
-            f"{root}: {'is not a folder' if root.exists() else 'no such folder'}; wanted a folder of images"
-        )
-    return root
-
-
 def _split(folder: Path, *, recurse: bool) -> tuple[list[Path], list[Path]]:
     """Files by whether their extension is an image's, sorted by path below the folder; hidden ones left out."""
-    found = [p for p in (folder.rglob("*") if recurse else folder.iterdir()) if p.is_file()]
-    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    found.sort(key=lambda p: p.relative_to(folder).as_posix())
-    images = [p for p in found if p.suffix.lower() in IMAGE_EXTENSIONS]
-    return images, [p for p in found if p.suffix.lower() not in IMAGE_EXTENSIONS]
+    images: list[Path] = []
+    others: list[Path] = []
+    for directory, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if recurse and not name.startswith(".")]
+        for path in (Path(directory, name) for name in names if not name.startswith(".")):
+            (images if path.suffix.lower() in IMAGE_EXTENSIONS else others).append(path)
+    by_path = methodcaller("as_posix")
+    return sorted(images, key=by_path), sorted(others, key=by_path)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _hidden(path: Path) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from edgevit.errors import InputError
+from edgevit.files import reading
 from edgevit.strict_json import build, plain
 
 __all__ = ["ImageSource", "Interpolation", "Preprocess", "Resize", "open_image"]
@@ -181,19 +182,17 @@ def _check_mode(image: Image.Image, name: str) -> None:
 
 
 def _read(path: Path) -> Image.Image:
-    try:
+    with reading(path, "wanted an image file"):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); wanted an image file") from error
     if not data:
         raise InputError(f"{path}: is empty, wanted an image file")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        pictures = getattr(image, "n_frames", 1)
     except Exception as error:  # on damaged bytes Pillow's readers raise nearly anything
         raise InputError(f"{path}: not an image; wanted {', '.join(_FORMATS)}") from error
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise InputError(f"{path}: holds {frames} pictures, wanted one; save the wanted one by itself")
+    if pictures > 1 and image.format != "MPO":  # MPO is a JPEG with previews
+        raise InputError(f"{path}: holds {pictures} pictures, wanted one; save the wanted one by itself")
     _check_mode(image, str(path))
     stored = _stored_bits(image)
     if stored != 8:

@@ -144,8 +144,9 @@ def test_a_huge_manifest_is_not_read(path: Path) -> None:
 def test_what_is_no_bundle_is_called_so(path: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place, message in (
-        (tmp_path / "nothing", "no such folder"),
-        (path / "model.onnx", "is a file"),
+        (tmp_path / "nothing", r"cannot be read \(No such file or directory\)"),
+        (tmp_path / ("x" * 300), r"cannot be read \(File name too long\)"),
+        (path / "model.onnx", r"cannot be read \(Not a directory\)"),
         (tmp_path / "empty", r"holds no manifest\.json"),
     ):
         with pytest.raises(InputError, match=f"{message}; wanted a bundle"):

@@ -62,7 +62,12 @@ def test_force_fills_an_empty_folder_but_spares_what_is_not_a_bundle(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").touch()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
-    for name, message in (("home", "not a bundle"), ("home/thesis.txt", "not a bundle"), ("link", "symbolic link")):
+    for name, message in (
+        ("x" * 300, "File name too long"),
+        ("home", "not a bundle"),
+        ("home/thesis.txt", "not a bundle"),
+        ("link", "symbolic link"),
+    ):
         with pytest.raises(InputError, match=message):
             check_output(tmp_path / name, force=True)
     assert (tmp_path / "home" / "thesis.txt").exists()

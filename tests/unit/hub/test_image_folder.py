@@ -38,8 +38,8 @@ def test_files_that_are_not_images_are_listed_and_hidden_ones_are_not(tmp_path: 
         ((), "has no class folder; wanted one folder of images per class"),
         (("1.png", "2.png"), "holds 2 images and no class folder"),
         ((".hidden/1.png",), "has no class folder"),
-        (("a/1.png", "b/notes.txt"), r"b: the class 'b' has no image; wanted files ending in \.bmp"),
-        (("a/1.png", "a/more/2.png"), "more: is a folder inside the class 'a'"),
+        (("a/1.png", "b/notes.txt"), r"/b: this class has no image; wanted files ending in \.bmp"),
+        (("a/1.png", "a/more/2.png"), r"/more: is a folder inside a class"),
     ],
 )
 def test_a_folder_that_is_no_labelled_set_is_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -61,9 +61,9 @@ def test_a_hidden_folder_that_is_asked_for_by_name_is_read(tmp_path: Path) -> No
 @pytest.mark.parametrize("opener", [list_images, ImageFolder.open])
 def test_what_is_not_a_folder_is_called_so(tmp_path: Path, opener: type) -> None:
     make(tmp_path, "a.png")
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
         opener(tmp_path / "nothing")
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match=r"cannot be read \(Not a directory\)"):
         opener(tmp_path / "a.png")
 
 
