@@ -36,6 +36,12 @@ class CatalogEntry:
     config: RecursiveConfig
     weights: Path | None
 
+    @property
+    def parameters(self) -> int:
+        """Numbers it holds, each shared one counted once; none is allocated for the counting."""
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in RecursiveViT(self.config).parameters())
+
 
 @dataclass(frozen=True)
 class ModelSource:
