@@ -52,7 +52,9 @@ class Bundle:
                 unlisted, of another size or not a regular file.
         """
         with reading(Path(path), _WANTED):
-            root = Path(path).resolve(strict=True)
+            root = Path(path).resolve()
+            if not root.exists():
+                raise InputError(f"{root}: no such folder; {_WANTED}")
             sizes = _regular_files(root)
         if MANIFEST_NAME not in sizes:
             raise InputError(f"{root}: holds no {MANIFEST_NAME}; {_WANTED}")

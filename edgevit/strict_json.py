@@ -20,7 +20,7 @@ from edgevit.errors import InputError
 
 __all__ = ["build", "decode", "encode", "parse", "plain"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # Control characters would break the one line an error has, changes of direction would disguise it, and a lone surrogate
 # cannot be printed at all.
@@ -44,7 +44,7 @@ def encode(value: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-def decode(kind: type[T], data: bytes, where: str) -> T:
+def decode(kind: type[_T], data: bytes, where: str) -> _T:
     """Read JSON bytes as `kind`.
 
     Args:
@@ -71,7 +71,7 @@ def parse(data: bytes, where: str) -> object:
         raise InputError(f"{where}: not valid JSON ({reason}); wanted a file that edgevit wrote") from error
 
 
-def build(kind: type[T], value: object, where: str) -> T:
+def build(kind: type[_T], value: object, where: str) -> _T:
     """Turn parsed JSON into `kind`, checking every type on the way down.
 
     Args:

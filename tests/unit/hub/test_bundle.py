@@ -144,7 +144,7 @@ def test_a_huge_manifest_is_not_read(path: Path) -> None:
 def test_what_is_no_bundle_is_called_so(path: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place, message in (
-        (tmp_path / "nothing", r"cannot be read \(No such file or directory\)"),
+        (tmp_path / "nothing", "no such folder"),
         (tmp_path / ("x" * 300), r"cannot be read \(File name too long\)"),
         (path / "model.onnx", r"cannot be read \(Not a directory\)"),
         (tmp_path / "empty", r"holds no manifest\.json"),
