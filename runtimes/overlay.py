@@ -71,7 +71,7 @@ def _legend(size: tuple[int, int], colours: np.ndarray, shares: np.ndarray) -> I
     """The strip for a picture of `size`: each depth's colour, its number and the share of patches that ended there."""
     width, height = size
     rows = (("depth", *map(str, range(1, len(shares) + 1))), ("patches", *map(_percent, shares)))
-    base = ImageFont.load_default(max(11.0, min(width / 32, height / 16)))
+    base = _font(max(11.0, min(width / 32, height / 16)))
     left = 1.25 * base.getlength("patches")
     cell = (width - left) / len(shares)
     font = _narrowed(base, max((text for row in rows for text in row[1:]), key=base.getlength), 0.9 * cell)
@@ -86,6 +86,12 @@ def _legend(size: tuple[int, int], colours: np.ndarray, shares: np.ndarray) -> I
         for index, text in enumerate(row[1:]):
             draw.text((left + (index + 0.5) * cell, middle), text, fill=ink, font=font, anchor="mm")
     return legend
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's bitmap font is only for calls without a size
+    return font
 
 
 def _narrowed(font: ImageFont.FreeTypeFont, text: str, width: float) -> ImageFont.FreeTypeFont:
