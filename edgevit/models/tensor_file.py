@@ -9,6 +9,7 @@ Does not know: modules, configs, where the bytes are kept.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
@@ -29,8 +30,15 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
 
     Equal tensors and metadata give equal bytes.
     """
-    stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    return save(stored, {**metadata, _DIGEST: _digest(stored, metadata)})
+    stored = {name: tensors[name].detach().cpu().contiguous() for name in tensors}
+    data = save(stored, {**metadata, _DIGEST: _digest(stored, metadata)})
+    # The library puts the metadata into an order that differs from call to call.
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
