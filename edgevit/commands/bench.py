@@ -1,0 +1,164 @@
+"""`edgevit bench`: how long bundles take, side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgevit import api, console
+from edgevit.commands.options import Json, Threads, given, setting
+from edgevit.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from edgevit.benchmarks import Comparison, Measurement, Progress, Summary
+    from edgevit.benchmarks.order_statistics import Percentile
+
+__all__ = ["bench"]
+
+_Bundles = Annotated[
+    list[Path], typer.Argument(metavar="BUNDLE", help="Bundles; the first is what the others are compared with.")
+]
+_Runtimes = Annotated[
+    list[str], typer.Option("--runtime", metavar="NAME", help="A name of `edgevit list runtimes`; again for more.")
+]
+_Data = Annotated[Path | None, setting("--data", "DIR", "Images to run.", "seeded noise")]
+_Scenario = Annotated[
+    Literal["single-stream", "multi-stream", "offline", "paced"] | None,
+    setting("--scenario", "NAME", "single-stream, multi-stream, offline or paced.", "single-stream"),
+]
+_SamplesPerQuery = Annotated[int | None, setting("--samples-per-query", "N", "Images of a multi-stream query.", "8")]
+_PeriodMs = Annotated[float | None, setting("--period-ms", "X", "Milliseconds between paced queries.", "none")]
+_DeadlineMs = Annotated[float | None, setting("--deadline-ms", "X", "Count the queries that take longer.", "none")]
+_Warmup = Annotated[float | None, setting("--warmup", "S", "Longest warm-up; the data end it.", "15")]
+_Duration = Annotated[float | None, setting("--duration", "S", "Seconds that each is timed at least.", "10")]
+_Iterations = Annotated[int | None, setting("--iterations", "N", "Queries that each runs at least.", "100")]
+_Percentiles = Annotated[list[float] | None, setting("--percentile", "P", "To report; again for more.", "50, 90, 99")]
+_Seed = Annotated[int | None, setting("--seed", "N", "Of noise, order and intervals.", "0")]
+_Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything stands against the figures.")]
+_Output = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", help="Write every sample and fact as JSON, too.")
+]
+
+
+def bench(
+    bundles: _Bundles,
+    runtime: _Runtimes = ["auto"],  # noqa: B006 - typer copies it
+    data: _Data = None,
+    scenario: _Scenario = None,
+    samples_per_query: _SamplesPerQuery = None,
+    period_ms: _PeriodMs = None,
+    deadline_ms: _DeadlineMs = None,
+    warmup: _Warmup = None,
+    duration: _Duration = None,
+    iterations: _Iterations = None,
+    percentile: _Percentiles = None,
+    seed: _Seed = None,
+    threads: Threads = None,
+    output: _Output = None,
+    strict: _Strict = False,
+    json: Json = False,
+) -> None:
+    """Time bundles side by side.
+
+    Each runs in a process of its own, in blocks that take turns, so that what disturbs the machine disturbs all alike.
+    The ratio to the first bundle is what can be compared with another machine or another day.
+    """
+    settings = given(
+        scenario=scenario,
+        samples_per_query=samples_per_query,
+        period_ms=period_ms,
+        deadline_ms=deadline_ms,
+        warmup_cap_s=warmup,
+        min_duration_s=duration,
+        min_queries=iterations,
+        percentiles=tuple(percentile) if percentile else None,
+        seed=seed,
+    )
+    # Not live: nothing of this process may run while a candidate is timed.
+    with console.progress(live=False) as tell:
+        measurement = api.measure(
+            bundles,
+            runtimes=runtime,
+            threads=threads,
+            data=data,
+            progress=lambda at: tell(at.done, _doing(at), at.remaining_s),
+            command_line=sys.argv,
+            **settings,
+        )
+    from edgevit.benchmarks import measurement_to_json, summarise
+    from edgevit.files import atomic_write
+
+    if output is not None:
+        atomic_write(output, measurement_to_json(measurement))
+    summary = summarise(measurement)
+    if json:
+        console.show_json(summary)
+    else:
+        _show(measurement, summary)
+    _judge(measurement, summary, strict)
+
+
+def _doing(at: Progress) -> str:
+    """What the progress line says: the phase, and the medians so far."""
+    if at.phase != "measure":
+        return f"{at.phase} {at.candidate}".rstrip()
+    medians = (
+        f"{one.name} {console.milliseconds(one.median_ns)} ms" for one in at.running if one.median_ns is not None
+    )
+    return " · ".join(medians)
+
+
+def _show(measurement: Measurement, summary: Summary) -> None:
+    percentiles = measurement.settings.percentiles
+    against = {comparison.candidate: comparison for comparison in summary.comparisons}
+    columns = ["bundle", ">queries", *(f">p{percentile:g} ms" for percentile in percentiles), ">images/s"]
+    columns += [f">ratio to {summary.candidates[0].name}", "95 % interval", "verdict"] * bool(against)
+    rows = []
+    for candidate in summary.candidates:
+        row: list[Any] = [candidate.name, str(candidate.queries), *map(_percentile, candidate.percentiles)]
+        row.append("-" if candidate.images_per_s is None else f"{candidate.images_per_s:.4g}")
+        if against:
+            row += _ratio(against.get(candidate.name))
+        rows.append(row)
+    console.show_table(columns, rows)
+    for candidate in summary.candidates:
+        if (deadline := candidate.deadline) is not None:
+            console.show_line(
+                f"{candidate.name}: {deadline.missed} of {deadline.queries} over {deadline.deadline_ms:g} ms"
+            )
+    if summary.pilot is not None:
+        name, pilot = summary.candidates[0].name, summary.pilot
+        text = f"{name} against itself: ratio {pilot.ratio:.3f}, {pilot.low:.3f} to {pilot.high:.3f}"
+        console.show_line(console.faint(text))
+    for check in summary.checks:
+        console.show_line(console.bad(check.name), str(check))
+
+
+def _percentile(percentile: Percentile) -> Any:
+    if percentile.value is None:
+        return console.faint(f"needs {percentile.needed}")
+    return console.milliseconds(percentile.value)
+
+
+def _ratio(comparison: Comparison | None) -> list[Any]:
+    if comparison is None:
+        return ["", "", ""]
+    interval = comparison.interval
+    mark = {"faster": console.good, "slower": console.bad, "inconclusive": console.faint}[comparison.verdict]
+    return [f"{interval.ratio:.3f}", f"{interval.low:.3f} to {interval.high:.3f}", mark(comparison.verdict)]
+
+
+def _judge(measurement: Measurement, summary: Summary, strict: bool) -> None:
+    """Exit with 1 for a run that failed, was cut short or, if asked to be strict, has anything against it."""
+    for candidate in summary.candidates:
+        if candidate.failure is not None:
+            raise CheckFailed(f"{candidate.name}: {candidate.failure}")
+    if measurement.ended == "interrupted":
+        raise CheckFailed("the run was interrupted: these figures are partial; run it to its end")
+    if strict and summary.checks:
+        raise CheckFailed(
+            f"{len(summary.checks)} checks against these figures (--strict); the first: {summary.checks[0]}"
+        )

@@ -1,0 +1,112 @@
+"""`edgevit export`: a model to a verified bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgevit import api, console
+from edgevit.commands.info import bundle_record, show_bundle
+from edgevit.commands.options import Json, given, setting
+
+__all__ = ["export"]
+
+_Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name of `edgevit list models`, or package.module:function.")
+]
+_Output = Annotated[Path | None, setting("--output", "DIR", "The bundle to write.", "MODEL-TARGET")]
+_Target = Annotated[str | None, setting("--target", "NAME", "A name of `edgevit list targets`.", "cpu-x86")]
+_Routing = Annotated[
+    str | None,
+    setting("--routing", "dense|mask|topk", "How the graph routes tokens.", "topk, mask or dense, as the router asks"),
+]
+_Selection = Annotated[
+    str | None, setting("--selection", "top-k|threshold", "Which tokens a step takes under mask.", "top-k")
+]
+_Precision = Annotated[str | None, setting("--precision", "fp32", "Precision of the graph.", "fp32")]
+_Checkpoint = Annotated[Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors).", "those that ship")]
+_Classes = Annotated[int | None, setting("--num-classes", "N", "Classes of the head.", "the weights'")]
+_InputSize = Annotated[int | None, setting("--input-size", "N", "Pixels a side.", "the model's")]
+_BatchSize = Annotated[int | None, setting("--batch-size", "N", "Images of one run, a constant.", "1")]
+_Opset = Annotated[int | None, setting("--opset", "N", "ONNX opset.", "the target's")]
+_Simplify = Annotated[
+    bool | None, setting("--simplify/--no-simplify", "", "Let onnxsim shorten the graph.", "simplify")
+]
+_Trace = Annotated[bool | None, setting("--trace/--no-trace", "", "Give each patch's depth as outputs.", "trace")]
+_Verify = Annotated[bool | None, setting("--verify/--no-verify", "", "Compare the graph with its source.", "verify")]
+_Atol = Annotated[float | None, setting("--atol", "X", "Absolute tolerance on logits.", "0.0001")]
+_Rtol = Annotated[float | None, setting("--rtol", "X", "Tolerance relative to a logit.", "0.0001")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace the bundle that is there.")]
+
+# Where each step begins, as a share of the whole: tracing is most of it, whatever the model.
+_BEGINS = {
+    "load": 0.0,
+    "trace": 0.1,
+    "fold constants": 0.6,
+    "simplify": 0.7,
+    "check": 0.8,
+    "verify": 0.85,
+    "write the bundle": 0.98,
+}
+
+
+def export(
+    model: _Model,
+    output: _Output = None,
+    target: _Target = None,
+    routing: _Routing = None,
+    selection: _Selection = None,
+    precision: _Precision = None,
+    checkpoint: _Checkpoint = None,
+    num_classes: _Classes = None,
+    input_size: _InputSize = None,
+    batch_size: _BatchSize = None,
+    opset: _Opset = None,
+    simplify: _Simplify = None,
+    trace: _Trace = None,
+    verify: _Verify = None,
+    atol: _Atol = None,
+    rtol: _Rtol = None,
+    force: _Force = False,
+    json: Json = False,
+) -> None:
+    """Export a model to a verified bundle.
+
+    The model is traced into a graph of static shapes, which is run and compared with its source: logits, decisions and
+    the tokens of every step. Only a graph that passes becomes a bundle.
+    """
+    if ":" in model:
+        sys.path.append(os.getcwd())  # where somebody's own module lies; last, so that it hides nothing installed
+    settings = given(
+        target=target,
+        routing=routing,
+        selection=selection,
+        precision=precision,
+        batch_size=batch_size,
+        opset=opset,
+        simplify=simplify,
+        trace=trace,
+        verify=verify,
+        atol=atol,
+        rtol=rtol,
+    )
+    with console.progress() as tell:
+        tell(0.0, "load the model")
+        bundle = api.export_model(
+            model,
+            output=output or f"{model.replace(':', '.')}-{target or 'cpu-x86'}",
+            checkpoint=checkpoint,
+            num_classes=num_classes,
+            input_size=input_size,
+            force=force,
+            report=lambda step: tell(_BEGINS.get(step, 0.9), step),
+            **settings,
+        )
+    if json:
+        console.show_json(bundle_record(bundle))
+    else:
+        show_bundle(bundle)

@@ -1,0 +1,45 @@
+"""Pictures that commands write: whole or not at all, never over a file of the user's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.files import atomic_write, cannot_write
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["names_beside", "write_png"]
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """Write a picture as PNG, making the folder it goes to.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    atomic_write(path, encoded.getvalue())
+
+
+def names_beside(files: Sequence[Path]) -> list[str]:
+    """A name for a drawing of each file: `a/7.jpg` gives `7.depth.png`, and `b/7.png` after it `7-2.depth.png`.
+
+    The ending keeps a drawing from replacing a picture in the same folder.
+    """
+    names: list[str] = []
+    for file in files:
+        number, name = 1, f"{file.stem}.depth.png"
+        while name in names:
+            number += 1
+            name = f"{file.stem}-{number}.depth.png"
+        names.append(name)
+    return names

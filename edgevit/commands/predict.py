@@ -1,0 +1,89 @@
+"""`edgevit predict`: what a bundle says of pictures, and where it looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgevit import api, console
+from edgevit.commands.options import BundlePath, Json, Runtime, Threads
+from edgevit.errors import InputError
+
+if TYPE_CHECKING:
+    from edgevit.preprocess import Preprocess
+    from edgevit.runtimes.prediction import Prediction
+
+__all__ = ["predict"]
+
+_Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")]
+_Overlay = Annotated[
+    Path | None,
+    typer.Option("--overlay", metavar="DIR", help="Draw the depth of each patch over each picture, into this folder."),
+]
+
+
+def predict(
+    bundle: BundlePath,
+    images: _Images,
+    overlay: _Overlay = None,
+    runtime: Runtime = "auto",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Label pictures, and show where the model looked."""
+    files = _files(images)
+    predictions: list[Prediction] = []
+    with api.load(bundle, runtime, threads) as session, console.progress() as tell:
+        batch, preprocess = session.bundle.manifest.input.shape[0], session.bundle.manifest.preprocess
+        for start in range(0, len(files), batch):
+            tell(start / len(files), files[start].name)
+            predictions += session.predict(files[start : start + batch])
+    if overlay is not None:
+        _draw(files, predictions, preprocess, overlay)
+    if json:
+        console.show_json([prediction.to_dict() for prediction in predictions])
+    else:
+        _show(files, predictions)
+    if overlay is not None:
+        console.note(f"overlays in {overlay}")
+
+
+def _files(images: Sequence[Path]) -> list[Path]:
+    from edgevit.image_folder import list_images
+
+    return [file for image in images for file in (list_images(image) if image.is_dir() else [image])]
+
+
+def _draw(files: Sequence[Path], predictions: Sequence[Prediction], preprocess: Preprocess, folder: Path) -> None:
+    """Write an overlay for each picture, named after it."""
+    from edgevit.commands.pictures import names_beside, write_png
+    from edgevit.preprocess import open_image
+    from edgevit.runtimes.overlay import draw_depth
+
+    for file, name, prediction in zip(files, names_beside(files), predictions, strict=True):
+        if prediction.routing is None:
+            raise InputError(
+                "--overlay needs a routing trace and this bundle gives none; export a routed model with --trace"
+            )
+        seen = preprocess.resized(file) if preprocess.resize == "crop" else open_image(file)
+        write_png(folder / name, draw_depth(seen, prediction.routing))
+
+
+def _show(files: Sequence[Path], predictions: Sequence[Prediction]) -> None:
+    routed = any(prediction.routing is not None for prediction in predictions)
+    columns = ["image", "label", ">score", ">ms"] + ["patches at each step"] * routed
+    rows = []
+    for file, prediction in zip(files, predictions, strict=True):
+        row = [
+            str(file),
+            prediction.label,
+            f"{prediction.score:.3f}",
+            console.milliseconds(prediction.timings.total_ns),
+        ]
+        if prediction.routing is not None:
+            row.append(" ".join(map(str, prediction.routing.counts)))
+        rows.append(row)
+    console.show_table(columns, rows)

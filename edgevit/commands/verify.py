@@ -1,0 +1,66 @@
+"""`edgevit verify`: does a bundle still answer as its source model, here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from edgevit import api, console
+from edgevit.commands.options import BundlePath, Json, Runtime, Threads, setting
+from edgevit.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from edgevit.parity import Parity
+
+__all__ = ["verify"]
+
+_Atol = Annotated[float | None, setting("--atol", "X", "Absolute tolerance on logits.", "the export's")]
+_Rtol = Annotated[float | None, setting("--rtol", "X", "Tolerance relative to a logit.", "the export's")]
+
+
+def verify(
+    bundle: BundlePath,
+    runtime: Runtime = "auto",
+    threads: Threads = None,
+    atol: _Atol = None,
+    rtol: _Rtol = None,
+    json: Json = False,
+) -> None:
+    """Check that a bundle answers as its source model, on this machine.
+
+    Every hash first, then the golden samples: inputs stored in the bundle with the source model's outputs. It needs
+    neither torch nor onnx.
+    """
+    with console.progress() as tell:
+        parity = api.verify_bundle(
+            bundle,
+            runtime=runtime,
+            threads=threads,
+            atol=atol,
+            rtol=rtol,
+            report=lambda done: tell(done, "run the golden samples"),
+        )
+    if json:
+        console.show_json({"bundle": str(bundle), "passed": parity.passed, "parity": parity})
+    else:
+        _show(bundle, parity)
+    if not parity.passed:
+        raise CheckFailed(f"{bundle}: {parity.faults[0]}; it does not answer as its source: export it again")
+
+
+def _show(bundle: Path, parity: Parity) -> None:
+    mark = console.good if parity.passed else console.bad
+    facts: dict[str, Any] = {
+        "files": console.good("every hash as in the manifest"),
+        "decisions": f"{parity.decisions_agreeing} of {parity.inputs} inputs as the source",
+        "logits": f"within {parity.largest_difference:.1e}, allowed are {parity.atol:g} + {parity.rtol:g} of the value",
+    }
+    for step, share in enumerate(parity.tokens_agreeing, start=2):
+        facts[f"tokens of step {step}"] = f"{100 * share:.4g} % as the source"
+    ties = [f"{tie.image}: step {tie.step}, patch {tie.patch}, {tie.margin:.1e} apart" for tie in parity.near_ties]
+    if parity.tokens_agreeing:
+        facts["near-ties"] = "\n".join(ties) or "none"
+    if parity.faults:
+        facts["faults"] = "\n".join(parity.faults)
+    facts["verdict"] = mark("answers as its source" if parity.passed else "does not answer as its source")
+    console.show_facts(facts, title=str(bundle))

@@ -1,0 +1,119 @@
+"""A training run from a folder of pictures to a checkpoint that can be exported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgevit.errors import InputError
+from edgevit.metrics import Evaluation
+from edgevit.models.catalog import entry_named, open_model
+from edgevit.models.checkpoint import load_checkpoint, save_checkpoint
+from edgevit.models.recursive import RecursiveConfig, RecursiveViT
+from edgevit.preprocess import Preprocess
+from edgevit.training.calibrate import calibrate_thresholds
+from edgevit.training.data import LabelledImages, normalisation, read_images, train_and_val
+from edgevit.training.loop import Progress, TrainingSet, train
+from edgevit.training.settings import TrainSettings
+
+__all__ = ["Trained", "train_on_folder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training run left behind.
+
+    Attributes:
+        checkpoint: the file to export.
+        evaluation: of the kept weights on the validation pictures.
+        thresholds: router logits calibrated for the steps after the first; None unless asked for.
+    """
+
+    checkpoint: Path
+    evaluation: Evaluation
+    thresholds: tuple[float, ...] | None
+
+
+def train_on_folder(
+    model: str,
+    data: Path,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    initial: Path | None = None,
+    resume: bool = False,
+    calibrate: bool = False,
+    val_share: float = 0.2,
+    run_length: int = 8,
+    report: Callable[[float, Progress], None] | None = None,
+) -> Trained:
+    """Train a model of the catalog on a folder per class, whose classes become its own.
+
+    Args:
+        model: name of the architecture.
+        data: `train` and `val`, or one folder per class to be split.
+        settings: of the run.
+        output: folder of the run, made if it is not there: `checkpoint.safetensors`, `metrics.json`, `state.pt`.
+        initial: a checkpoint of the same architecture to start from, with its preprocessing.
+        resume: go on with the run in `output`.
+        calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint.
+        val_share: share of each class to hold out where there is no `val`.
+        run_length: neighbouring files that go to one side of that split together.
+        report: called after every step on the leading process with the share of the run that is done.
+
+    Raises:
+        InputError: model, data and settings do not fit each other; `output` holds a run and `resume` is off.
+    """
+    train_folder, val_folder = train_and_val(data, val_share, run_length, settings.seed)
+    config = replace(entry_named(model).config, classes=len(train_folder.labels))
+    if calibrate and config.router != "expert_choice":
+        raise InputError(f"{model} has no expert-choice router and so no thresholds; leave --calibrate out")
+    if initial is None:
+        weights, preprocess = None, normalisation(train_folder, config.image_size)
+    else:
+        weights, preprocess = _initial_weights(model, initial, config, train_folder.labels, settings.seed)
+    pictures = TrainingSet(read_images(train_folder, preprocess), read_images(val_folder, preprocess), preprocess)
+    _make_folder(output)
+
+    def tell(at: Progress) -> None:
+        if report is not None:
+            report((at.epoch + (at.step + 1) / at.steps_per_epoch) / settings.epochs, at)
+
+    evaluation = train(config, pictures, settings, output, initial=weights, resume=resume, report=tell)
+    checkpoint = output / "checkpoint.safetensors"
+    leads = os.environ.get("RANK", "0") == "0"  # torchrun's number of this process
+    thresholds = _calibrated(checkpoint, pictures.train) if calibrate and leads else None
+    return Trained(checkpoint=checkpoint, evaluation=evaluation, thresholds=thresholds)
+
+
+def _initial_weights(
+    model: str, checkpoint: Path, config: RecursiveConfig, labels: tuple[str, ...], seed: int
+) -> tuple[dict[str, Tensor], Preprocess]:
+    """The weights of a checkpoint and its preprocessing; the head starts afresh where the classes are others."""
+    stored = open_model(model, checkpoint=checkpoint)
+    weights: dict[str, Tensor] = dict(stored.module.state_dict())
+    if stored.labels != labels:
+        torch.manual_seed(seed)
+        fresh = RecursiveViT(config).state_dict()
+        weights |= {name: value for name, value in fresh.items() if name.startswith("head.")}
+    return weights, stored.preprocess
+
+
+def _calibrated(checkpoint: Path, images: LabelledImages) -> tuple[float, ...] | None:
+    """Put thresholds into a checkpoint that meet its capacities on these pictures, and return them."""
+    stored = load_checkpoint(checkpoint)
+    model = calibrate_thresholds(stored.model, images, stored.preprocess)
+    save_checkpoint(checkpoint, replace(stored, model=model))
+    return model.config.thresholds
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --output") from error
