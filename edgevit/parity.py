@@ -61,7 +61,9 @@ class Golden:
         """
         missing = [name for name in ("names", "images", "logits") if name not in arrays]
         if missing:
-            raise InputError(f"golden samples lack {', '.join(missing)}; wanted a bundle that edgevit wrote: export again")
+            raise InputError(
+                f"golden samples lack {', '.join(missing)}; wanted a bundle that edgevit wrote: export again"
+            )
         return cls(
             tuple(arrays["names"].tobytes().decode().split("\n")),
             arrays["images"].astype(np.float32),
@@ -141,9 +143,9 @@ def compare(
             near_ties += ties
             tied[i] = bool(ties)
             faults += fault
-    for i in np.flatnonzero(~(within & same_decision) & ~tied):
-        what = f"logits differ by {difference[i].max():.2e}" if not within[i] else "another decision"
-        faults.append(f"{golden.names[i]}: {what} (allowed {atol:g} + {rtol:g} of the value)")
+    for wrong in np.flatnonzero(~(within & same_decision) & ~tied):
+        what = f"logits differ by {difference[wrong].max():.2e}" if not within[wrong] else "another decision"
+        faults.append(f"{golden.names[wrong]}: {what} (allowed {atol:g} + {rtol:g} of the value)")
     clean = difference[~tied]
     return Parity(
         inputs=len(golden.images),
@@ -168,7 +170,9 @@ def _tokens(name: str, wanted: np.ndarray, margin: np.ndarray, got: np.ndarray) 
         if (margins < NEAR_TIE).all():
             return [NearTie(name, step + 1, int(p), float(m)) for p, m in zip(differing, margins, strict=True)], []
         worst = float(margins.max())
-        return [], [f"{name}: {differing.size} tokens differ at step {step + 1}, at margins up to {worst:.2e} of the spread"]
+        return [], [
+            f"{name}: {differing.size} tokens differ at step {step + 1}, at margins up to {worst:.2e} of the spread"
+        ]
     return [], []
 
 
@@ -176,7 +180,9 @@ def _run(images: np.ndarray, runner: Runner, report: Callable[[int], None] | Non
     """Every output of every image, whatever the runner's batch."""
     batch, *shape = runner.input.shape
     if list(images.shape[1:]) != shape:
-        raise InputError(f"golden images are {images.shape[1:]}, the graph takes {tuple(shape)}; export the bundle again")
+        raise InputError(
+            f"golden images are {images.shape[1:]}, the graph takes {tuple(shape)}; export the bundle again"
+        )
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, len(images), batch):
         chunk = images[start : start + batch]

@@ -45,7 +45,7 @@ class Runner(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        """What runs, for reports: at least `runtime` and `version`, and what it runs on (`provider`, `device`, `threads`)."""
+        """What runs, for reports: `runtime` and `version`, and on what (`provider`, `device`, `threads`)."""
 
     def __enter__(self) -> Runner: ...
 

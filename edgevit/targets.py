@@ -1,4 +1,4 @@
-"""The table of targets: a named class of devices with its runtime, instruction set or compute capability, opset, precisions and attention form."""
+"""The table of targets: named classes of devices with their runtime, architecture, opset, precisions and attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from edgevit.errors import InputError
 from edgevit.spec import Precision
 
-__all__ = ["TARGETS", "Target", "target_named"]
+__all__ = ["TARGETS", "Attention", "Runtime", "Target", "target_named"]
 
 Runtime = Literal["ort", "trt", "trt-rtx", "ov"]
 Attention = Literal["decomposed", "fused-op"]

@@ -86,7 +86,7 @@ def _scale_on_q(model: ir.Model) -> Iterator[str]:
         if source is not None and source.op_type in ("Mul", "Div"):
             product = _producer(source, 0)
             if product is not None and product.op_type == "MatMul":
-                yield f"{source.name}: scales the attention scores; scale q before the product, or TensorRT cannot fuse it"
+                yield f"{source.name}: scales the attention scores; scale q before, or TensorRT cannot fuse it"
 
 
 RULES: tuple[Callable[[ir.Model], Iterator[str]], ...] = (

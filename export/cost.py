@@ -61,5 +61,6 @@ def _module(name: str) -> str:
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...]:
-    assert value is not None and value.shape is not None, f"{value} has no shape after inference"
+    assert value is not None, "an operand of a product is never left out"
+    assert value.shape is not None, f"{value.name} has no shape after inference"
     return tuple(int(side) for side in value.shape)  # type: ignore[arg-type]

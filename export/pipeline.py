@@ -21,8 +21,9 @@ from edgevit.models.deploy import default_routing, deploy, routing_spec
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner
-from edgevit.spec import RoutingSpec, TensorSpec
+from edgevit.spec import Precision, RoutingSpec, TensorSpec
 
+from .achieved import require_precision
 from .check import check_graph
 from .cost import Cost, count
 from .fold_constants import fold_constants
@@ -38,7 +39,7 @@ __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
 
 # ONNX bytes to a runner, not yet entered; passed in, since the exporter knows no runtime.
 OpenGraph = Callable[[bytes], Runner]
-Report = Callable[[str], None]
+_Report = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Graph:
         input: `image`, B x 3 x H x W float32.
         outputs: in order.
         routing: what it does with tokens; None where there is nothing to route.
+        precision: read back from it.
         cost: counted from it.
     """
 
@@ -57,6 +59,7 @@ class Graph:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     routing: RoutingSpec | None
+    precision: Precision
     cost: Cost
 
 
@@ -67,7 +70,7 @@ def export_bundle(
     *,
     open_graph: OpenGraph,
     force: bool = False,
-    report: Report | None = None,
+    report: _Report | None = None,
 ) -> Bundle:
     """Export a model: graph, verification, bundle.
 
@@ -97,7 +100,7 @@ def export_bundle(
     return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
 
 
-def build_graph(source: ModelSource, settings: ExportSettings, report: Report | None = None) -> Graph:
+def build_graph(source: ModelSource, settings: ExportSettings, report: _Report | None = None) -> Graph:
     """The graph of a model, every rule held, not yet verified.
 
     Raises:
@@ -125,6 +128,7 @@ def build_graph(source: ModelSource, settings: ExportSettings, report: Report | 
         input=_spec(model.graph.inputs[0]),
         outputs=tuple(_spec(value) for value in model.graph.outputs),
         routing=routing,
+        precision=require_precision(model, settings.precision),
         cost=count(model),
     )
 
@@ -145,7 +149,9 @@ def _verified(graph: Graph, golden: Golden, settings: ExportSettings, open_graph
         facts = runner.facts
     if not parity.passed:
         more = f" (and {len(parity.faults) - 1} more of {parity.inputs} inputs)" if len(parity.faults) > 1 else ""
-        raise CheckFailed(f"the exported graph does not answer as its source: {parity.faults[0]}{more}; no bundle written")
+        raise CheckFailed(
+            f"the exported graph does not answer as its source: {parity.faults[0]}{more}; no bundle written"
+        )
     return parity, " ".join(str(facts[key]) for key in ("runtime", "version", "provider") if key in facts)
 
 
@@ -169,7 +175,7 @@ def _manifest(
         target=settings.target,
         opset=settings.opset_version,
         precision_requested=settings.precision,
-        precision_achieved="fp32",
+        precision_achieved=graph.precision,
         parity=_evidence(parity, runtime) if parity is not None else None,
         cost=strict_json.plain(graph.cost),
         versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
@@ -191,7 +197,8 @@ def _evidence(parity: Parity, runtime: str) -> ParityEvidence:
 
 
 def _spec(value: ir.Value) -> TensorSpec:
-    assert value.shape is not None and value.dtype is not None, "check_graph lets no graph through without them"
+    assert value.shape is not None, "check_graph lets no graph through without shapes"
+    assert value.dtype is not None, "a traced value has a type"
     shape = tuple(int(side) for side in value.shape)  # type: ignore[arg-type]
     return TensorSpec(str(value.name), value.dtype.numpy().name, shape)
 

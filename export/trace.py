@@ -24,7 +24,7 @@ def _lowest_index_top_k(scores: Any, k: int) -> Any:
 
     ONNX's TopK gives the lower index first among equals, which is what `tokens.lowest_index_top_k` promises.
     """
-    count = op.Constant(value_ints=[k])
+    count: Any = op.Constant(value_ints=[k])
     _, best = op.TopK(scores, count, axis=1, largest=1, sorted=1)
     ascending, _ = op.TopK(best, count, axis=1, largest=0, sorted=1)
     return ascending

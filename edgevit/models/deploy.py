@@ -58,18 +58,26 @@ def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | Non
         return None
     config = model.config
     if mode == "dense":
-        raise InputError(f"--routing dense for a model with a router would answer differently; use {_fitting(config.router)}")
+        raise InputError(
+            f"--routing dense for a model with a router would answer differently; use {_fitting(config.router)}"
+        )
     if mode == "adaptive":
         raise InputError(f"--routing adaptive is not built yet; use {_fitting(config.router)}")
     if config.router == "token_choice":
         if mode == "topk":
-            raise InputError("--routing topk for a token-choice model, whose count follows the image; use --routing mask")
+            raise InputError(
+                "--routing topk for a token-choice model, whose count follows the image; use --routing mask"
+            )
         if selection is not None:
-            raise InputError(f"--selection {selection} is for expert choice; this model's router is token_choice: leave it out")
+            raise InputError(
+                f"--selection {selection} is for expert choice; this model's router is token_choice: leave it out"
+            )
     elif mode == "topk" and selection == "threshold":
         raise InputError("--routing topk takes a fixed count; use --routing mask for --selection threshold")
     elif selection == "threshold" and config.thresholds is None:
-        raise InputError("the model has no thresholds; calibrate it first (edgevit train --calibrate), or use --selection top-k")
+        raise InputError(
+            "the model has no thresholds; calibrate it first (edgevit train --calibrate), or use --selection top-k"
+        )
     rule: Selection | None = (selection or "top-k") if config.router == "expert_choice" else None
     return RoutingSpec(
         mode=mode,

@@ -1,0 +1,58 @@
+"""A tiny routed model and its graphs, traced once for all tests of the exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from edgevit.export.pipeline import Graph, build_graph
+from edgevit.export.settings import ExportSettings
+from edgevit.models.catalog import ModelSource
+from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
+from edgevit.preprocess import Preprocess
+
+TINY = RecursiveConfig(
+    image_size=32, patch_size=8, classes=3, width=32, heads=2, depth=2, recursions=3, capacities=(1.0, 0.5, 0.25),
+    thresholds=(0.0, 0.1), stem="conv", pool="cls+mean", per_step_norm=True,
+)  # fmt: skip
+
+
+def random_model(config: RecursiveConfig) -> RecursiveViT:
+    """A model whose router logits spread widely, so that selections differ from picture to picture."""
+    torch.manual_seed(3)
+    model = RecursiveViT(config).eval()
+    for router in model.routers:
+        nn.init.normal_(router.weight, std=1.0)
+    return model
+
+
+def source_of(module: nn.Module, size: int = 32, classes: int = 3) -> ModelSource:
+    labels = tuple(f"class {i}" for i in range(classes))
+    preprocess = Preprocess(height=size, width=size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    return ModelSource("tiny", module, labels, preprocess)
+
+
+@pytest.fixture(scope="session")
+def tiny_source() -> ModelSource:
+    return source_of(random_model(TINY))
+
+
+@pytest.fixture(scope="session")
+def dense_source() -> ModelSource:
+    return source_of(random_model(dense_twin(TINY)))
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tiny_source: ModelSource) -> Callable[[str], Graph]:
+    """The graph of the tiny model under a routing mode, simplified as an export would."""
+    graphs: dict[str, Graph] = {}
+
+    def graph(mode: str) -> Graph:
+        if mode not in graphs:
+            graphs[mode] = build_graph(tiny_source, ExportSettings(routing=mode))  # type: ignore[arg-type]
+        return graphs[mode]
+
+    return graph

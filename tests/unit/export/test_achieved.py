@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper
+
+from edgevit.errors import CheckFailed
+from edgevit.export.achieved import achieved_precision, require_precision
+
+
+def product(weight: np.ndarray, *, quantized: bool = False) -> ir.Model:
+    kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    real = onnx.TensorProto.FLOAT if quantized else kind
+    tensors = [numpy_helper.from_array(weight, "w")]
+    nodes = []
+    if quantized:
+        tensors.append(numpy_helper.from_array(np.float32(0.1).reshape(()), "scale"))
+        nodes.append(helper.make_node("DequantizeLinear", ["w", "scale"], ["real"]))
+    nodes.append(helper.make_node("MatMul", ["image", "real" if quantized else "w"], ["logits"]))
+    ends = [helper.make_tensor_value_info(name, real, [1, 2]) for name in ("image", "logits")]
+    return ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)))
+
+
+@pytest.mark.parametrize(
+    "weight, quantized, precision",
+    [
+        (np.eye(2, dtype=np.float32), False, "fp32"),
+        (np.eye(2, dtype=np.float16), False, "fp16"),
+        (np.eye(2, dtype=np.int8), True, "int8"),
+    ],
+)
+def test_precision_is_read_from_the_weights_of_products(weight: np.ndarray, quantized: bool, precision: str) -> None:
+    assert achieved_precision(product(weight, quantized=quantized)) == precision
+
+
+def test_a_request_that_was_not_met_fails() -> None:
+    with pytest.raises(CheckFailed, match="asked for fp16, but the graph's weights are fp32"):
+        require_precision(product(np.eye(2, dtype=np.float32)), "fp16")

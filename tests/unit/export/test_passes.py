@@ -1,0 +1,139 @@
+"""The passes one by one, on graphs small enough to read."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
+
+from edgevit.export.cost import count
+from edgevit.export.fold_constants import fold_constants
+from edgevit.export.name_nodes import name_nodes
+from edgevit.export.share_weights import share_weights, strip_notes
+from edgevit.export.simplify import simplified
+
+SIDE = 48
+
+
+def two_uses_of_a_transposed_weight() -> ir.Model:
+    """logits = (image W^T) W^T with a Transpose node for each use, as an unrolled graph has them."""
+    weight = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t0"], perm=[1, 0]),
+        helper.make_node("MatMul", ["image", "t0"], ["hidden"]),
+        helper.make_node("Transpose", ["w"], ["t1"], perm=[1, 0]),
+        helper.make_node("MatMul", ["hidden", "t1"], ["logits"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, SIDE]) for name in ("image", "logits")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+
+
+def answer(model: ir.Model) -> np.ndarray:
+    image = np.random.default_rng(1).standard_normal((1, SIDE)).astype(np.float32)
+    return ReferenceEvaluator(ir.to_proto(model)).run(None, {"image": image})[0]
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def test_transposes_of_a_shared_weight_fold_into_one_stored_weight() -> None:
+    model = two_uses_of_a_transposed_weight()
+    before = answer(model)
+    fold_constants(model)
+    share_weights(model)
+    assert operators(model) == ["MatMul", "MatMul"]
+    assert len(model.graph.initializers) == 1
+    np.testing.assert_allclose(answer(model), before, rtol=1e-4)
+
+
+def test_stripping_leaves_no_note_and_no_inner_shape() -> None:
+    model = two_uses_of_a_transposed_weight()
+    model.metadata_props["where"] = "here"
+    model.doc_string = "made here"
+    for node in model.graph:
+        node.metadata_props["pkg.torch.onnx.stack_trace"] = "line 1"
+        node.doc_string = "line 1"
+    strip_notes(model)
+    proto = ir.to_proto(model)
+    assert b"line 1" not in proto.SerializeToString()
+    assert b"here" not in proto.SerializeToString()
+    assert {info.name for info in proto.graph.value_info} == {"w"}, "weights keep their shape, inner values lose it"
+    assert proto.producer_name == "edgevit"
+
+
+def test_a_rewrite_that_shortens_is_kept_and_answers_alike() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+    g (float[1,4] image) => (float[1,4] logits) {
+        a = Identity(image)  b = Transpose<perm=[1,0]>(a)  c = Transpose<perm=[1,0]>(b)  logits = Relu(c)
+    }"""
+    shorter = simplified(ir.from_proto(parser.parse_model(text)))
+    assert shorter is not None
+    assert operators(shorter) == ["Relu"]
+
+
+def test_a_graph_that_cannot_be_shortened_is_left_alone() -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[1,4] image) => (float[1,4] logits) { logits = Relu(image) }'
+    )
+    assert simplified(ir.from_proto(parser.parse_model(text))) is None
+
+
+def node_of(kind: str, scopes: list[str] | None, source: str, target: str) -> onnx.NodeProto:
+    node = helper.make_node(kind, [source], [target])
+    if scopes is not None:
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(scopes))
+    return node
+
+
+def test_nodes_are_named_after_module_and_recursion_step() -> None:
+    block = ["", "model.blocks.0", "model.blocks.0.mlp", "linear"]
+    scopes = [["", "model.stem", "conv"], block, ["", "add"], block, None, ["", "model.head", "linear"]]
+    values = ["image", "a", "b", "c", "d", "e", "logits"]
+    nodes = [node_of("Relu", s, values[i], values[i + 1]) for i, s in enumerate(scopes)]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in ("image", "logits")]
+    model = ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:])))
+    name_nodes(model)
+    assert [node.name for node in model.graph] == [
+        "stem/Relu",
+        "blocks.0[0].mlp/Relu",
+        "graph/Relu",
+        "blocks.0[1].mlp/Relu",
+        "blocks.0[1].mlp/Relu_1",
+        "head/Relu",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, flops",
+    [
+        # 2 x 5 results of 3 multiply-adds
+        ("g (float[2,3] image, float[3,5] w) => (float[2,5] logits) { logits = MatMul(image, w) }", 2 * 2 * 5 * 3),
+        # a batch of 4 products
+        ("g (float[4,2,3] image, float[4,3,5] w) => (float[4,2,5] logits) { logits = MatMul(image, w) }", 2 * 4 * 30),
+        ("g (float[3,2] image, float[3,5] w) => (float[2,5] logits) { logits = Gemm<transA=1>(image, w) }", 60),
+        # 6 channels of 4 x 4 results, each over 3 channels of 2 x 2
+        (
+            "g (float[1,3,8,8] image, float[6,3,2,2] w) => (float[1,6,4,4] logits) { logits = Conv<strides=[2,2]>(image, w) }",
+            2 * 6 * 16 * 12,
+        ),
+        # depthwise: each over one channel
+        (
+            "g (float[1,3,4,4] image, float[3,1,2,2] w) => (float[1,3,3,3] logits) { logits = Conv<group=3>(image, w) }",
+            2 * 27 * 4,
+        ),
+        ("g (float[2,3] image) => (float[2,3] logits) { logits = Relu(image) }", 0),
+    ],
+)
+def test_flops_are_two_for_each_multiply_add(text: str, flops: int) -> None:
+    model = ir.from_proto(parser.parse_model('<ir_version: 10, opset_import: ["" : 20]> ' + text))
+    for node in model.graph:
+        node.name = f"blocks.0[1].mlp/{node.op_type}"
+    cost = count(model)
+    assert cost.flops == flops
+    assert cost.flops_by_module == ({"blocks.0[1]": flops} if flops else {})
+    assert cost.nodes == 1

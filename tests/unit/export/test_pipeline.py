@@ -1,0 +1,246 @@
+"""The exporter from end to end on a tiny model, with ONNX Runtime behind the door that api.py opens."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from torch import Tensor, nn
+
+from edgevit.bundle import Bundle
+from edgevit.errors import CheckFailed, InputError
+from edgevit.export.pipeline import Graph, build_graph, export_bundle
+from edgevit.export.settings import ExportSettings
+from edgevit.models.catalog import ModelSource
+from edgevit.parity import Golden, compare
+from edgevit.runtimes.ort import OrtRunner
+
+ROUTINGS = [("topk", None), ("mask", "top-k"), ("mask", "threshold")]
+
+
+def export(source: ModelSource, output: Path, settings: ExportSettings | None = None, force: bool = False) -> Bundle:
+    return export_bundle(source, settings or ExportSettings(), output, open_graph=OrtRunner, force=force)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    files = sorted(path.name for path in one.iterdir())
+    assert files == sorted(path.name for path in other.iterdir())
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize("routing, selection", ROUTINGS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_mode_gives_a_verified_bundle(
+    tiny_source: ModelSource, tmp_path: Path, routing: str, selection: str | None, batch: int
+) -> None:
+    settings = ExportSettings(routing=routing, selection=selection, batch_size=batch)  # type: ignore[arg-type]
+    bundle = export(tiny_source, tmp_path / "bundle", settings)
+    manifest = bundle.manifest
+    assert manifest.parity is not None
+    assert manifest.parity.inputs >= 16
+    assert manifest.parity.decisions_agreed == manifest.parity.inputs
+    assert manifest.parity.step_agreement == (1.0, 1.0)
+    assert manifest.routing is not None
+    assert (manifest.routing.mode, manifest.routing.grid) == (routing, (4, 4))
+    assert manifest.input.shape == (batch, 3, 32, 32)
+    assert [spec.shape for spec in manifest.outputs] == [(batch, 3), (batch, 16), (batch, 3)]
+    onnx.checker.check_model(onnx.load_from_string(bundle.read("model.onnx")), full_check=True)
+
+
+def test_gathered_and_masked_graphs_agree_on_other_pictures(
+    tiny_source: ModelSource, tiny_graph: Callable[[str], Graph]
+) -> None:
+    images = np.random.default_rng(5).standard_normal((24, 1, 3, 32, 32)).astype(np.float32)
+    with OrtRunner(tiny_graph("topk").onnx) as topk, OrtRunner(tiny_graph("mask").onnx) as mask:
+        depths = []
+        for image in images:
+            one, other = topk(image), mask(image)
+            np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-4)
+            np.testing.assert_array_equal(one["depth"], other["depth"])
+            np.testing.assert_array_equal(one["counts"], [[16, 8, 4]])
+            depths.append(one["depth"])
+    assert len({depth.tobytes() for depth in depths}) > 12, "pictures are meant to select different tokens"
+
+
+def test_topk_computes_what_its_capacities_say(tiny_graph: Callable[[str], Graph]) -> None:
+    topk, mask = tiny_graph("topk").cost.flops_by_module, tiny_graph("mask").cost.flops_by_module
+    width, hidden, depth = 32, 128, 2
+    for step, patches in enumerate((16, 8, 4)):
+        n = 1 + patches
+        products = n * (width * 3 * width + width * width + 2 * width * hidden) + 2 * n * n * width
+        for block in range(depth):
+            assert topk[f"blocks.{block}[{step}]"] == 2 * products
+            assert mask[f"blocks.{block}[{step}]"] == mask["blocks.0[0]"] == topk["blocks.0[0]"]
+
+
+def test_weights_are_stored_once_whatever_the_number_of_steps(tiny_graph: Callable[[str], Graph]) -> None:
+    model = onnx.load_from_string(tiny_graph("topk").onnx)
+    shapes = [tuple(tensor.dims) for tensor in model.graph.initializer]
+    assert shapes.count((32, 96)) == 2  # one qkv for each of the two blocks, used at three steps
+    assert shapes.count((32, 128)) == 2
+
+
+def test_no_trace_leaves_the_logits_alone(tiny_source: ModelSource, tmp_path: Path) -> None:
+    bundle = export(tiny_source, tmp_path / "bundle", ExportSettings(trace=False))
+    assert [spec.name for spec in bundle.manifest.outputs] == ["logits"]
+    operators = {node.op_type for node in onnx.load_from_string(bundle.read("model.onnx")).graph.node}
+    assert "Greater" not in operators, "what only the trace reads is left out too"
+
+
+def test_a_dense_model_has_no_routing(dense_source: ModelSource, tmp_path: Path) -> None:
+    manifest = export(dense_source, tmp_path / "bundle").manifest
+    assert manifest.routing is None
+    assert [spec.name for spec in manifest.outputs] == ["logits"]
+
+
+def test_the_same_export_is_byte_identical(tiny_source: ModelSource, tmp_path: Path) -> None:
+    export(tiny_source, tmp_path / "one")
+    export(tiny_source, tmp_path / "two")
+    assert same_bytes(tmp_path / "one", tmp_path / "two")
+
+
+def test_no_file_of_a_bundle_names_this_machine(tiny_source: ModelSource, tmp_path: Path) -> None:
+    bundle = export(tiny_source, tmp_path / "bundle")
+    root = str(Path(__file__).parents[3]).encode()
+    for path in bundle.path.iterdir():
+        data = path.read_bytes()
+        assert root not in data
+        assert b"site-packages" not in data
+        assert b"stack_trace" not in data
+
+
+class Wrong(OrtRunner):
+    """Answers like the graph, but for one logit."""
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = super().__call__(image)
+        outputs["logits"] = outputs["logits"] + np.array([[0.01, 0, 0]], np.float32)
+        return outputs
+
+
+class Misrouted(OrtRunner):
+    """Answers like the graph, but sends other tokens round."""
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = super().__call__(image)
+        return outputs | {"depth": outputs["depth"][:, ::-1]}
+
+
+@pytest.mark.parametrize("runner, says", [(Wrong, "logits differ by 1.00e-02"), (Misrouted, "tokens differ at step 2")])
+def test_a_failed_verification_leaves_no_bundle(
+    tiny_source: ModelSource, tmp_path: Path, runner: type[OrtRunner], says: str
+) -> None:
+    with pytest.raises(CheckFailed, match=says) as failure:
+        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=runner)
+    assert failure.value.exit_status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_the_bundle_that_was_there(tiny_source: ModelSource, tmp_path: Path) -> None:
+    digest = export(tiny_source, tmp_path / "bundle").digest
+    with pytest.raises(CheckFailed):
+        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=Wrong, force=True)
+    assert Bundle.open(tmp_path / "bundle").digest == digest
+
+
+def test_an_existing_output_is_refused_before_any_work(tiny_source: ModelSource, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    steps: list[str] = []
+    with pytest.raises(InputError, match="exists already; use --force"):
+        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=OrtRunner, report=steps.append)
+    assert steps == []
+
+
+def test_a_bundle_can_prove_itself_again_without_torch(tiny_source: ModelSource, tmp_path: Path) -> None:
+    bundle = export(tiny_source, tmp_path / "bundle")
+    golden = Golden.from_arrays(bundle.golden())
+    with OrtRunner(bundle.read("model.onnx")) as runner:
+        assert compare(golden, runner, 1e-4, 1e-4).passed
+    with Wrong(bundle.read("model.onnx")) as runner:
+        assert len(compare(golden, runner, 1e-4, 1e-4).faults) == len(golden.names)
+
+
+def test_simplifying_needs_verification(tiny_source: ModelSource) -> None:
+    steps: list[str] = []
+    build_graph(tiny_source, ExportSettings(verify=False), steps.append)
+    assert "simplify" not in steps
+
+
+class Averages(nn.Module):
+    """Somebody's own module: no routing, four logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(image.mean(dim=(2, 3)))
+
+
+def test_a_module_of_ones_own_goes_the_same_way(tmp_path: Path) -> None:
+    preprocess_of = ModelSource("own", Averages().eval(), tuple("abcd"), _preprocess(20))
+    manifest = export(preprocess_of, tmp_path / "bundle").manifest
+    assert manifest.labels == tuple("abcd")
+    assert manifest.parity is not None
+
+
+def _preprocess(size: int):  # type: ignore[no-untyped-def]
+    from edgevit.preprocess import Preprocess
+
+    return Preprocess(height=size, width=size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("step", ["trace", "verify", "write the bundle"])
+def test_a_killed_export_leaves_nothing_that_looks_like_a_bundle(tmp_path: Path, step: str) -> None:
+    script = f"""
+        import os, signal, sys
+        from pathlib import Path
+        import torch
+        from edgevit.export.pipeline import export_bundle
+        from edgevit.export.settings import ExportSettings
+        from edgevit.models.catalog import ModelSource
+        from edgevit.preprocess import Preprocess
+        from edgevit.runtimes.ort import OrtRunner
+
+        torch.set_num_threads(1)
+        class Flat(torch.nn.Module):
+            def forward(self, image):
+                return image.mean(dim=(2, 3))
+
+        def report(step):
+            if step == {step!r}:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        preprocess = Preprocess(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+        source = ModelSource("flat", Flat().eval(), ("a", "b", "c"), preprocess)
+        export_bundle(source, ExportSettings(), Path(sys.argv[1]), open_graph=OrtRunner, report=report)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "bundle")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "bundle").exists()
+    with pytest.raises(InputError):
+        Bundle.open(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ({"target": "toaster"}, "unknown target 'toaster'"),
+        ({"precision": "int8"}, "precision int8 is not built for target cpu-x86"),
+        ({"opset": 9}, "opset 9; wanted 18 to 23"),
+        ({"batch_size": 0}, "batch size 0"),
+        ({"atol": -1.0}, "tolerances"),
+        ({"rtol": float("nan")}, "tolerances"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_one_line(arguments: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says) as failure:
+        ExportSettings(**arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(failure.value)
