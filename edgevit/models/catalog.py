@@ -81,6 +81,10 @@ CATALOG: tuple[CatalogEntry, ...] = (
         "steel-dense", "steel defects; the plain ViT of the same width and depth",
         dense_twin(_STEEL), _WEIGHTS / "steel-dense.safetensors",
     ),
+    CatalogEntry(
+        "steel-token-choice", "steel defects; each patch's depth chosen at entry; random weights, to be trained",
+        replace(_STEEL, router="token_choice"), None,
+    ),
     CatalogEntry("recursive-deit-s", "DeiT-S width, 3 blocks x 4 steps; random weights, for benchmarks", _DEIT_S, None),
     CatalogEntry("dense-deit-s", "DeiT-S, 12 blocks; random weights, for benchmarks", dense_twin(_DEIT_S), None),
 )  # fmt: skip
