@@ -8,6 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from ._sysfs import text
+from .telemetry_jetson import jetson_power_mode
+
 __all__ = ["library_versions", "machine_facts"]
 
 # Whatever of these is imported in a candidate's process takes part in its time.
@@ -37,12 +40,13 @@ def machine_facts(root: Path = Path("/")) -> dict[str, str | int | float]:
         "clock_resolution_ns": _clock_step_ns(),
     }
     readings: dict[str, str | int | None] = {
-        "board": _text(root / "proc/device-tree/model"),  # Jetson and other device-tree machines name themselves here
+        "board": text(root / "proc/device-tree/model"),  # Jetson and other device-tree machines name themselves here
         "cpu": _cpu_model(root),
         "memory_bytes": _memory_bytes(root),
-        "cpu_governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "clock_source": _text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "cpu_governor": text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "clock_source": text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "l4t": _first_line(root / "etc/nv_tegra_release"),
+        "jetson_power_mode": jetson_power_mode(root),
     }
     facts.update({name: value for name, value in readings.items() if value is not None})
     return facts
@@ -60,21 +64,14 @@ def _clock_step_ns() -> int:
     return min(steps)
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
-
-
 def _first_line(path: Path) -> str | None:
-    content = _text(path)
+    content = text(path)
     return None if content is None else content.splitlines()[0]
 
 
 def _cpu_model(root: Path) -> str | None:
     """Model name on x86; implementer and part numbers on Arm, which has no name."""
-    content = _text(root / "proc/cpuinfo") or ""
+    content = text(root / "proc/cpuinfo") or ""
     fields: dict[str, str] = {}
     for line in content.splitlines():
         key, _, value = line.partition(":")
@@ -87,7 +84,7 @@ def _cpu_model(root: Path) -> str | None:
 
 
 def _memory_bytes(root: Path) -> int | None:
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
+    for line in (text(root / "proc/meminfo") or "").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     return None

@@ -21,8 +21,10 @@ from .child import start_process
 from .facts import machine_facts
 from .measurement import Measurement, Pilot
 from .order_statistics import Interval, percentile_interval
+from .readers import all_readers
 from .schedule import ArrivalTimes, BatchOrder, balanced_orders, queries_per_block
 from .settings import Settings
+from .telemetry import Reader, Sampler
 
 __all__ = ["Progress", "Running", "measure"]
 
@@ -68,6 +70,7 @@ def measure(
     progress: Callable[[Progress], None] | None = None,
     command_line: Sequence[str] = (),
     launch: Launch = start_process,
+    readers: Sequence[Reader] | None = None,
 ) -> Measurement:
     """Measure candidates in one run. The first is the reference that the others are compared with.
 
@@ -81,6 +84,7 @@ def measure(
         progress: called now and then between blocks, never while something is timed.
         command_line: kept with the results.
         launch: starts a candidate's process.
+        readers: of telemetry; all there are if None.
 
     Raises:
         InputError: settings or candidates make no sense, or no candidate could be loaded; the line says why.
@@ -90,10 +94,12 @@ def measure(
     settings.validate()
     validate_together(candidates)
     run = _Run([Lane(candidate, settings, launch) for candidate in candidates], settings, progress, launch)
+    sampler = _sampler(run.pids, settings.telemetry_interval_s, readers)
     started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     start = time.monotonic()
     ended: Literal["complete", "interrupted"] = "complete"
     try:
+        sampler.start()
         run.load()
         run.warm_up()
         run.pilot()
@@ -103,6 +109,7 @@ def measure(
             raise
         ended = "interrupted"
     finally:
+        telemetry = sampler.stop()
         run.close()
     return Measurement(
         settings=settings,
@@ -114,6 +121,7 @@ def measure(
         image_names=tuple(image_names),
         started_at=started_at,
         elapsed_s=time.monotonic() - start,
+        telemetry=telemetry,
         command_line=tuple(command_line),
     )
 
@@ -127,6 +135,7 @@ class _Run:
         self.lanes = lanes
         self.orders: list[tuple[int, ...]] = []
         self.pilot_result: Pilot | None = None
+        self.pids: dict[str, int] = {}
         self._settings = settings
         self._progress = progress
         self._launch = launch
@@ -141,6 +150,8 @@ class _Run:
         for index, lane in enumerate(self.lanes):
             self._tell("load", lane.candidate.name, index / len(self.lanes), None)
             lane.load()
+            if lane.pid is not None:
+                self.pids[lane.candidate.name] = lane.pid
         failures = [lane.failure for lane in self.lanes if lane.failure is not None]
         if len(failures) == len(self.lanes):
             raise InputError(failures[0].reason)
@@ -164,6 +175,8 @@ class _Run:
         try:
             self._tell("pilot", reference.candidate.name, 0.0, None)
             twin.load()
+            if twin.pid is not None:
+                self.pids[f"{reference.candidate.name} (pilot)"] = twin.pid
             twin.warm_up()
             if twin.alive:
                 self._interleave([reference, twin], "pilot", [])
@@ -240,6 +253,12 @@ class _Run:
         self._last_progress_s = now
         running = tuple(_running(lane, self._settings.confidence) for lane in self.lanes)
         self._progress(Progress(phase, candidate, done, remaining_s, running))
+
+
+def _sampler(pids: dict[str, int], interval_s: float, readers: Sequence[Reader] | None) -> Sampler:
+    if interval_s == 0:
+        return Sampler((), 1.0)
+    return Sampler(all_readers(pids) if readers is None else readers, interval_s)
 
 
 def _batch_orders(lane: Lane, settings: Settings) -> tuple[BatchOrder, BatchOrder]:

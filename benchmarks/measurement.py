@@ -13,6 +13,7 @@ from edgevit.spec import TensorSpec
 from .candidate import Candidate
 from .child import Failure
 from .settings import Settings
+from .telemetry import Telemetry
 
 __all__ = ["CandidateResult", "Loaded", "Measurement", "Pilot", "Samples", "WarmUp"]
 
@@ -154,6 +155,7 @@ class Measurement:
         image_names: names of the images, in the order of the candidates' images files; empty for noise.
         started_at: ISO 8601 in UTC.
         elapsed_s: wall time from start to end.
+        telemetry: what was read beside it.
         command_line: as the caller gave it, for the record.
     """
 
@@ -166,4 +168,5 @@ class Measurement:
     image_names: tuple[str, ...]
     started_at: str
     elapsed_s: float
+    telemetry: Telemetry = field(default=Telemetry((), ()))
     command_line: tuple[str, ...] = field(default=())

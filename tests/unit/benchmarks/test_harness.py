@@ -16,7 +16,7 @@ QUICK = Settings(min_duration_s=0.4, min_queries=20, min_rounds=4, block_s=0.1, 
 
 
 def run(*candidates: Candidate, settings: Settings = QUICK, **options: object) -> Measurement:
-    return measure(candidates, settings, launch=launch_locally, **options)  # type: ignore[arg-type]
+    return measure(candidates, settings, launch=launch_locally, readers=(), **options)  # type: ignore[arg-type]
 
 
 def images_file(folder: Path, values: list[float]) -> Path:
@@ -201,7 +201,9 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_it_partial() -> None:
         children.append(LocalChild(interrupt))
         return children[-1]
 
-    measurement = measure([scripted_candidate("a", [MS]), scripted_candidate("b", [MS])], QUICK, launch=launch)
+    measurement = measure(
+        [scripted_candidate("a", [MS]), scripted_candidate("b", [MS])], QUICK, launch=launch, readers=()
+    )
     assert measurement.ended == "interrupted"
     assert all(child.closed for child in children)
     assert len(measurement.results[0].measured) > 0
@@ -219,7 +221,7 @@ def test_ctrl_c_before_anything_was_measured_is_ctrl_c() -> None:
         return children[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        measure([scripted_candidate("a", [MS])], QUICK, launch=launch)
+        measure([scripted_candidate("a", [MS])], QUICK, launch=launch, readers=())
     assert all(child.closed for child in children)
 
 

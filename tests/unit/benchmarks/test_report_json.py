@@ -21,7 +21,7 @@ def measurement() -> Measurement:
         scripted_candidate("b", [2 * MS]),
         scripted_candidate("bad", [MS], misbehave="raise", at_call=1),
     ]
-    return measure(candidates, settings, launch=launch_locally, command_line=["edgevit", "bench"])
+    return measure(candidates, settings, launch=launch_locally, readers=(), command_line=["edgevit", "bench"])
 
 
 def test_a_report_brings_back_everything(measurement: Measurement) -> None:
