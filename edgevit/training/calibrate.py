@@ -15,7 +15,9 @@ from edgevit.preprocess import Preprocess
 from edgevit.training.data import LabelledImages
 from edgevit.training.evaluate import route_all
 
-__all__ = ["calibrate_thresholds"]
+__all__ = ["calibrate_thresholds", "separating_threshold"]
+
+_LARGEST = float(torch.finfo(torch.float32).max)
 
 
 def calibrate_thresholds(
@@ -42,28 +44,31 @@ def calibrate_thresholds(
             f"thresholds belong to an expert_choice router, this model's is {config.router}; leave calibration out"
         )
     shares = replace(config, capacities=capacities or config.capacities).capacities  # checks them
-    # A step not yet calibrated takes nothing: no logit is above the largest number.
-    thresholds = [float(torch.finfo(torch.float32).max)] * (config.recursions - 1)
+    thresholds = [_LARGEST] * (config.recursions - 1)  # a step not yet calibrated takes nothing
     for step in range(1, config.recursions):
         trial = _with_thresholds(model, tuple(thresholds))
         outcomes = route_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
         choices = [outcome.choices[step - 1] for outcome in outcomes]
         logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).cpu()
-        thresholds[step - 1] = _separating(logits, round(shares[step] * config.patches * len(images)))
+        thresholds[step - 1] = separating_threshold(logits, round(shares[step] * config.patches * len(images)))
     return _with_thresholds(model, tuple(thresholds))
 
 
-def _separating(logits: Tensor, wanted: int) -> float:
-    """The number that as near as possible to `wanted` of the logits, but at least one, are above: n float32, any order.
+def separating_threshold(logits: Tensor, wanted: int) -> float:
+    """The number above which lie as near to `wanted` of the logits as can be, but at least one.
 
     Halfway between two logits, so that rounding on another machine moves no patch across.
+
+    Args:
+        logits: n float32, n at least 1, in any order.
+        wanted: how many are to be above.
     """
-    # Where the next smaller value begins: the numbers of logits that a threshold can let through.
+    # How many logits a threshold below each value would let through.
     values, counts = torch.unique(logits, return_counts=True)
     values, taken = values.flip(0), counts.flip(0).cumsum(0)
     last = int((taken - wanted).abs().argmin())
     if last + 1 == len(values):
-        return float(torch.nextafter(values[last], torch.tensor(-torch.inf)))
+        return -_LARGEST  # all of them: no patch of any picture is to stay behind
     upper, lower = values[last], values[last + 1]
     middle = lower + (upper - lower) / 2
     return float(middle if middle < upper else lower)
