@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -176,9 +175,8 @@ def test_threads_at_once_get_what_each_would_get_alone(runner, images):
             np.testing.assert_array_equal(answer[name], value)
 
 
-def test_different_images_get_different_answers_from_all_but_the_null_runner(case, images):
-    """So that the comparisons above could fail."""
-    wanted = [case.answer(image)["logits"] for image in images]
-    if not wanted[0].any():
-        pytest.skip("the null runner answers zeros to every image")
-    assert all(not np.allclose(a, b) for a, b in pairwise(wanted))
+def test_every_image_has_an_answer_of_its_own_but_from_the_runner_of_zeros(case, images):
+    """So that the comparisons above can fail."""
+    answers = [case.answer(image)["logits"] for image in images]
+    distinct = len({answer.tobytes() for answer in answers})
+    assert distinct == (len(images) if answers[0].any() else 1)
