@@ -14,8 +14,13 @@ from edgevit.spec import TensorSpec
 
 BATCH, SIDE, CLASSES = 2, 4, 3
 IMAGE = TensorSpec("image", "float32", (BATCH, 3, SIDE, SIDE))
-OUTPUTS = (TensorSpec("logits", "float32", (BATCH, CLASSES)), TensorSpec("depth", "int32", (BATCH, 4)))
+OUTPUTS = (
+    TensorSpec("logits", "float32", (BATCH, CLASSES)),
+    TensorSpec("depth", "int32", (BATCH, 4)),
+    TensorSpec("counts", "int32", (BATCH, 2)),
+)
 WEIGHT = np.array([[1, -2, 0.5], [0.25, 3, -1], [-0.5, 1, 2]], np.float32)
+COUNTS = np.array([[4, 2]] * BATCH, np.int32)
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,10 @@ class Case:
 
 
 def computed(image: np.ndarray) -> dict[str, np.ndarray]:
-    """In numpy what the graph does: the mean colour times a matrix, and the brightest value of each 2 x 2 patch."""
+    """In numpy what the graph does: the mean colour times a matrix, the brightest value of each 2 x 2 patch, a constant."""
     quarters = image.reshape(BATCH, 3, 2, SIDE // 2, 2, SIDE // 2).max(axis=(1, 3, 5))
-    return {"logits": image.mean(axis=(2, 3)) @ WEIGHT, "depth": quarters.reshape(BATCH, 4).astype(np.int32)}
+    depth = quarters.reshape(BATCH, 4).astype(np.int32)
+    return {"logits": image.mean(axis=(2, 3)) @ WEIGHT, "depth": depth, "counts": COUNTS}
 
 
 def zeros(image: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,8 +55,9 @@ def ort_case() -> Case:
         helper.make_node("ReduceMax", ["pooled", "channel"], ["brightest"], keepdims=0),
         helper.make_node("Flatten", ["brightest"], ["flat"]),
         helper.make_node("Cast", ["flat"], ["depth"], to=TensorProto.INT32),
+        helper.make_node("Identity", ["constant"], ["counts"]),
     ]
-    constants = {"plane": np.array([2, 3]), "channel": np.array([1]), "weight": WEIGHT}
+    constants = {"plane": np.array([2, 3]), "channel": np.array([1]), "weight": WEIGHT, "constant": COUNTS}
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -58,6 +65,7 @@ def ort_case() -> Case:
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, OUTPUTS[0].shape),
             helper.make_tensor_value_info("depth", TensorProto.INT32, OUTPUTS[1].shape),
+            helper.make_tensor_value_info("counts", TensorProto.INT32, OUTPUTS[2].shape),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -72,11 +80,15 @@ def torch_case() -> Case:
     from edgevit.runtimes.torch_ref import TorchRunner
 
     class Tiny(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("counts", torch.tensor(COUNTS))
+
         def forward(self, image):
             pooled = torch.nn.functional.max_pool2d(image, 2).amax(dim=1).flatten(1)
-            return image.mean(dim=(2, 3)) @ torch.from_numpy(WEIGHT), pooled.to(torch.int32)
+            return image.mean(dim=(2, 3)) @ torch.from_numpy(WEIGHT), pooled.to(torch.int32), self.counts
 
-    return Case(lambda: TorchRunner(Tiny().eval(), IMAGE, ["logits", "depth"]), computed)
+    return Case(lambda: TorchRunner(Tiny().eval(), IMAGE, [output.name for output in OUTPUTS]), computed)
 
 
 def null_case() -> Case:
