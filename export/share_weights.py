@@ -24,8 +24,9 @@ def strip_notes(model: ir.Model) -> None:
     themselves, and stale ones make ONNX Runtime's quantizer fail.
     """
     common.ClearMetadataAndDocStringPass()(model)
-    model.metadata_props.clear()
-    model.doc_string = None
+    for thing in (model, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        thing.metadata_props.clear()
+        thing.doc_string = None
     model.producer_name = "edgevit"
     model.producer_version = None
     model.graph.name = "edgevit"

@@ -156,10 +156,17 @@ def open_model(
 
 
 def _seeded(config: RecursiveConfig) -> RecursiveViT:
-    """Random weights that are the same every time, without touching the caller's random state."""
+    """Random weights that are the same every time, without touching the caller's random state.
+
+    Biases too: where they are zero an optimizer drops the additions, and the graph is not the one a trained model has.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return RecursiveViT(config).eval()
+        model = RecursiveViT(config).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                nn.init.normal_(parameter, std=0.02)
+        return model
 
 
 def _numbered(classes: int) -> tuple[str, ...]:
