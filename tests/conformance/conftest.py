@@ -32,7 +32,7 @@ class Case:
 
 
 def computed(image: np.ndarray) -> dict[str, np.ndarray]:
-    """In numpy what the graph does: the mean colour times a matrix, the brightest value of each 2 x 2 patch, a constant."""
+    """What the graph does: the mean colour times a matrix, the largest value of each 2 x 2 patch, a constant."""
     quarters = image.reshape(BATCH, 3, 2, SIDE // 2, 2, SIDE // 2).max(axis=(1, 3, 5))
     depth = quarters.reshape(BATCH, 4).astype(np.int32)
     return {"logits": image.mean(axis=(2, 3)) @ WEIGHT, "depth": depth, "counts": COUNTS}
