@@ -106,7 +106,9 @@ def _fail(problem: str, status: int) -> int:
 
 def _usage(error: typer.TyperException) -> str:
     """typer's sentence in the form of our own errors: what was wrong, then what to do."""
-    problem = error.format_message().rstrip(".")
+    problem = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    problem = f"{problem[:1].lower()}{problem[1:]}"
+    if problem.endswith("?"):
+        return problem
     context: typer.Context | None = getattr(error, "ctx", None)
-    command = context.command_path if context else "edgevit"
-    return f"{problem[:1].lower()}{problem[1:]}; see {command} --help"
+    return f"{problem}; see {context.command_path if context else 'edgevit'} --help"

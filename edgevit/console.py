@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Tell",
     "bad",
+    "caution",
     "faint",
     "good",
-    "megabytes",
     "millions",
     "milliseconds",
     "note",
@@ -36,7 +37,11 @@ __all__ = [
     "show_json",
     "show_line",
     "show_table",
+    "size",
 ]
+
+# A list of numbers that `json` has laid out over several lines; no string holds a line break, so none is matched.
+_LIST_OF_NUMBERS = re.compile(r'\[\n([^\[\]{}"]*?)\n *\]')
 
 # Where no terminal gives a width, lines are as long as they need to be: a program reads them.
 _PIPE_WIDTH = 400
@@ -51,7 +56,8 @@ class Tell(Protocol):
 
 def show_json(result: object) -> None:
     """Print a result as one JSON document: dataclasses as objects, keys in the order of their fields."""
-    print(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath))
+    text = json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath)
+    print(_LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
 
 
 def show_line(*parts: str | Text) -> None:
@@ -69,7 +75,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], tit
     """
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         right = column.startswith(">")
         table.add_column(_text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
@@ -84,7 +90,7 @@ def show_facts(facts: Mapping[str, str | Text], title: str = "") -> None:
     """Print names and values, one pair a line."""
     from rich.table import Table
 
-    table = Table.grid(padding=(0, 3, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in facts.items():
@@ -109,6 +115,11 @@ def bad(text: str) -> Text:
     return _styled(text, "bold red")
 
 
+def caution(text: str) -> Text:
+    """Text that asks to be read before the figures are believed."""
+    return _styled(text, "yellow")
+
+
 def faint(text: str) -> Text:
     """Text that is there for those who look for it."""
     return _styled(text, "dim")
@@ -124,9 +135,9 @@ def millions(number: float) -> str:
     return f"{number / 1e6:.2f} M"
 
 
-def megabytes(size_bytes: float) -> str:
-    """3427776 bytes as `3.43 MB`."""
-    return f"{size_bytes / 1e6:.2f} MB"
+def size(size_bytes: float) -> str:
+    """3427776 bytes as `3.43 MB`, 518 as `0.52 kB`."""
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.2f} kB"
 
 
 def milliseconds(duration_ns: float) -> str:

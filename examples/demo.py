@@ -63,7 +63,7 @@ def show(bundles: list[Bundle], summary: Summary) -> None:
                 manifest.model.source,
                 console.millions(manifest.model.parameters),
                 f"{manifest.cost['flops'] / 1e9:.3g}",
-                console.megabytes(manifest.files["model.onnx"].size_bytes),
+                console.size(manifest.files["model.onnx"].size_bytes),
                 console.milliseconds(candidate.median_ns or 0),
                 f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "1",
             )

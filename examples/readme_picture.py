@@ -1,6 +1,6 @@
 """Draw the README's picture: generated surfaces, and how deep the shipped model went into each patch.
 
-    python examples/readme_picture.py d/topk docs/depth.png
+python examples/readme_picture.py d/topk docs/depth.png
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from edgevit.errors import CheckFailed
 
 if TYPE_CHECKING:
     from edgevit.benchmarks import Comparison, Measurement, Progress, Summary
-    from edgevit.benchmarks.order_statistics import Percentile
 
 __all__ = ["bench"]
 
@@ -112,35 +111,39 @@ def _doing(at: Progress) -> str:
 
 
 def _show(measurement: Measurement, summary: Summary) -> None:
-    percentiles = measurement.settings.percentiles
+    """The figures, the A/A pilot that says how far they can be trusted, and what stands against them."""
+    reference = summary.candidates[0].name
     against = {comparison.candidate: comparison for comparison in summary.comparisons}
-    columns = ["bundle", ">queries", *(f">p{percentile:g} ms" for percentile in percentiles), ">images/s"]
-    columns += [f">ratio to {summary.candidates[0].name}", "95 % interval", "verdict"] * bool(against)
+    columns = ["bundle", ">queries", *(f">p{percentile:g}" for percentile in measurement.settings.percentiles)]
+    if measurement.settings.scenario in ("multi-stream", "offline"):
+        columns.append(">images/s")
+    if against:
+        columns += [">ratio", f"{measurement.settings.confidence:.0%} interval".replace("%", " %"), "verdict"]
     rows = []
     for candidate in summary.candidates:
-        row: list[Any] = [candidate.name, str(candidate.queries), *map(_percentile, candidate.percentiles)]
-        row.append("-" if candidate.images_per_s is None else f"{candidate.images_per_s:.4g}")
+        row: list[Any] = [candidate.name, str(candidate.queries)]
+        row += [_milliseconds(percentile.value) for percentile in candidate.percentiles]
+        if ">images/s" in columns:
+            row.append("-" if candidate.images_per_s is None else f"{candidate.images_per_s:.4g}")
         if against:
             row += _ratio(against.get(candidate.name))
         rows.append(row)
-    console.show_table(columns, rows)
+    console.show_table(columns, rows, title="milliseconds a query" + (f", ratio to {reference}" if against else ""))
     for candidate in summary.candidates:
         if (deadline := candidate.deadline) is not None:
             console.show_line(
                 f"{candidate.name}: {deadline.missed} of {deadline.queries} over {deadline.deadline_ms:g} ms"
             )
-    if summary.pilot is not None:
-        name, pilot = summary.candidates[0].name, summary.pilot
-        text = f"{name} against itself: ratio {pilot.ratio:.3f}, {pilot.low:.3f} to {pilot.high:.3f}"
-        console.show_line(console.faint(text))
+    if (pilot := summary.pilot) is not None:
+        itself = f"{reference} against itself: {pilot.ratio:.3f}, {pilot.low:.3f} to {pilot.high:.3f}"
+        console.show_line(console.faint(itself))
     for check in summary.checks:
-        console.show_line(console.bad(check.name), str(check))
+        console.show_line(console.caution(check.name), str(check))
 
 
-def _percentile(percentile: Percentile) -> Any:
-    if percentile.value is None:
-        return console.faint(f"needs {percentile.needed}")
-    return console.milliseconds(percentile.value)
+def _milliseconds(duration_ns: float | None) -> str:
+    """`-` for a percentile that so few queries do not give; a check says how many it takes."""
+    return "-" if duration_ns is None else console.milliseconds(duration_ns)
 
 
 def _ratio(comparison: Comparison | None) -> list[Any]:

@@ -165,4 +165,4 @@ def _show_findings(bundle: Path, findings: Sequence[Finding]) -> None:
         (finding.subject, console.good("ok") if finding.passed else console.bad("failed"), finding.detail)
         for finding in findings
     ]
-    console.show_table((str(bundle), "", ""), rows)
+    console.show_table(("check", "state", "what was seen"), rows, title=str(bundle))

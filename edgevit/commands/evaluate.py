@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -55,22 +56,22 @@ def evaluate(
     if json:
         console.show_json(result)
         return
-    show_evaluation(result.evaluation, f"{result.model} on {result.data}")
+    more = {}
     if result.mean_patches:
-        patches = ", ".join(f"{mean:.4g}" for mean in result.mean_patches)
-        console.show_line(console.faint("patches at each step, mean"), patches)
+        more["patches"] = ", ".join(f"{mean:.4g}" for mean in result.mean_patches) + " at each step, on average"
+    show_evaluation(result.evaluation, f"{result.model} on {result.data}", more)
 
 
-def show_evaluation(evaluation: Evaluation, title: str) -> None:
-    """Print what a classifier did: the whole, then each class."""
-    facts: dict[str, Any] = {
+def show_evaluation(evaluation: Evaluation, title: str, more: Mapping[str, str]) -> None:
+    """Print what a classifier did: the whole with more facts beside it, then each class."""
+    facts = {
         "images": str(evaluation.images),
         "accuracy": f"{console.percent(evaluation.accuracy)}   {_interval(evaluation.accuracy_interval)}",
         "balanced accuracy": console.percent(evaluation.balanced_accuracy),
     }
     if evaluation.auroc is not None:
         facts["AUROC"] = f"{evaluation.auroc:.4f}"
-    console.show_facts(facts, title)
+    console.show_facts(facts | more, title)
     console.show_line("")
     console.show_table(
         ("class", ">images", ">recall", f"{evaluation.confidence:.0%} interval".replace("%", " %"), "mistaken for"),

@@ -62,11 +62,9 @@ def show_bundle(bundle: Bundle) -> None:
         "labels": f"{len(manifest.labels)}: {_shortened(manifest.labels)}",
     }
     if isinstance(flops := manifest.cost.get("flops"), int):
-        facts["compute"] = f"{flops / 1e9:.3g} GFLOPs a run of {manifest.input.shape[0]}"
+        facts["compute"] = f"{flops / manifest.input.shape[0] / 1e9:.3g} GFLOPs an image"
     facts["parity"] = _parity(bundle)
-    facts["files"] = ", ".join(
-        f"{name} {console.megabytes(record.size_bytes)}" for name, record in manifest.files.items()
-    )
+    facts["files"] = ", ".join(f"{name} {console.size(record.size_bytes)}" for name, record in manifest.files.items())
     facts["made with"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     facts["digest"] = console.faint(bundle.digest)
     console.show_facts(facts, title=str(bundle.path))

@@ -107,7 +107,7 @@ def train(
     if json:
         console.show_json(trained)
         return
-    show_evaluation(trained.evaluation, f"{model} on the held-out pictures of {data}")
+    more = {"checkpoint": str(trained.checkpoint)}
     if trained.thresholds is not None:
-        console.show_line(console.faint("thresholds"), ", ".join(f"{value:.4g}" for value in trained.thresholds))
-    console.show_line(console.faint("checkpoint"), str(trained.checkpoint))
+        more["thresholds"] = ", ".join(f"{value:.4g}" for value in trained.thresholds)
+    show_evaluation(trained.evaluation, f"{model} on what was held out of {data}", more)
