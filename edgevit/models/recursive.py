@@ -216,7 +216,7 @@ class RecursiveViT(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """B x 3 x H x W to logits B x C, routed as the model is trained: `edgevit.models.routing.reference`."""
-        from edgevit.models.routing import reference
+        from edgevit.models.routing import reference  # here, because it is built from this module
 
         return reference(self, image).logits
 

@@ -1,7 +1,9 @@
-"""The routing modes: four ways to put the parts of a recursive ViT together, one answer.
+"""The routing modes: ways to put the parts of a recursive ViT together that give one answer.
 
 B images, N patches, R steps, D channels. The update of an active patch is x + w (f(x) - x), w the gate, none at
-the first step; selection is nested; CLS goes through every step ungated.
+the first step; selection is nested; CLS goes through every step ungated. The gate of expert choice is the sigmoid of
+the logit it selects by; that of token choice is the share of its softmax on depths that need the step, which for two
+depths is the sigmoid of their difference.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
     for r in range(1, config.recursions):
         if plan is not None:
             logits = plan
-            # A tail of the softmax: the share of belief that the token needs this step. 1 at the first step.
+            # The tail of the softmax from this step on: 1 at the first step, and never growing after it.
             gate = torch.softmax(plan, dim=-1)[..., r:].sum(dim=-1)
             chosen = active & (plan.argmax(dim=-1) >= r)
         else:

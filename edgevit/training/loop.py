@@ -29,7 +29,7 @@ from edgevit.training.settings import TrainSettings
 from edgevit.training.trainee import Trainee
 from edgevit.training.world import World, join_world
 
-__all__ = ["Progress", "TrainingSet", "train"]
+__all__ = ["Progress", "TrainingSet", "check_output", "train"]
 
 _STATE = "state.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
@@ -76,7 +76,7 @@ def train(
 ) -> Evaluation:
     """Train, and keep the averaged weights of the last epoch (not of the best: val stays unseen by the choice).
 
-    Writes into `output` `state.safetensors`, at once and after every epoch, and at the end `checkpoint.safetensors` and
+    Writes `state.safetensors` into `output`, at once and after every epoch, and at the end `checkpoint.safetensors` and
     `metrics.json`. Under torchrun every process calls this with the same arguments, and the first one writes.
 
     Args:
@@ -99,9 +99,21 @@ def train(
     _check_fit(config, data)
     with join_world() as world:
         # Every process looks before it builds its part, which waits for the others; only then one of them writes.
-        if not resume:
-            _claim(output)
+        check_output(output, resume)
         return _Run(config, data, settings, output, world, initial).finish(resume, report)
+
+
+def check_output(output: Path, resume: bool) -> None:
+    """Refuse a folder that holds a run already, or none where one is to be resumed.
+
+    Raises:
+        InputError: it is refused.
+    """
+    held = [name for name in (_STATE, _CHECKPOINT, _METRICS) if (output / name).exists()]
+    if resume and _STATE not in held:
+        raise InputError(f"{output / _STATE}: nothing to resume; start the run without --resume")
+    if held and not resume:
+        raise InputError(f"{output}: holds a training run; go on with --resume, or choose another --output")
 
 
 class _Run:
@@ -152,7 +164,8 @@ class _Run:
         if resume:
             self.history = read_state(self.output / _STATE, self.parts, self.identity)
         else:
-            self._keep()  # also finds out, before any work, whether this can be written
+            _make_folder(self.output)
+            self._keep()  # finds out before any work whether it can be kept
         for epoch in range(len(self.history), self.settings.epochs):
             self._epoch(epoch, report)
             self._keep()
@@ -246,15 +259,11 @@ def _check_fit(config: RecursiveConfig, data: TrainingSet) -> None:
         raise InputError(f"pictures of {len(data.train.labels)} classes for a model of {config.classes}; give both one")
 
 
-def _claim(output: Path) -> None:
-    """Make the folder of a run, and refuse one that holds a run already."""
-    for name in (_STATE, _CHECKPOINT, _METRICS):
-        if (output / name).exists():
-            raise InputError(f"{output}: holds a training run; go on with --resume, or choose another --output")
+def _make_folder(path: Path) -> None:
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(output, error) from error
+        raise cannot_write(path, error) from error
 
 
 def _described(images: LabelledImages) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.preprocess import Preprocess
 from edgevit.training.calibrate import calibrate_thresholds
 from edgevit.training.data import LabelledImages, normalisation, read_images, train_and_val
-from edgevit.training.loop import Progress, TrainingSet, train
+from edgevit.training.loop import Progress, TrainingSet, check_output, train
 from edgevit.training.settings import TrainSettings
 
 __all__ = ["Trained", "train_on_folder"]
@@ -58,7 +58,8 @@ def train_on_folder(
         model: name of the architecture.
         data: `train` and `val`, or one folder per class to be split.
         settings: of the run.
-        output: folder of the run, made if it is not there: `checkpoint.safetensors`, `metrics.json`, `state.pt`.
+        output: folder of the run, made if it is not there: `checkpoint.safetensors`, `metrics.json` and the
+            state to resume from.
         initial: a checkpoint of the same architecture to start from, with its preprocessing.
         resume: go on with the run in `output`.
         calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint.
@@ -67,8 +68,10 @@ def train_on_folder(
         report: called after every step on the leading process with the share of the run that is done.
 
     Raises:
-        InputError: model, data and settings do not fit each other; `output` holds a run and `resume` is off.
+        InputError: model, data and settings do not fit each other; `output` holds a run and `resume` is off, or the
+            other way round; otherwise as `edgevit.training.loop.train`.
     """
+    check_output(output, resume)  # reading pictures can take minutes
     train_folder, val_folder = train_and_val(data, val_share, run_length, settings.seed)
     config = replace(entry_named(model).config, classes=len(train_folder.labels))
     if calibrate and config.router != "expert_choice":
@@ -78,7 +81,6 @@ def train_on_folder(
     else:
         weights, preprocess = _initial_weights(model, initial, config, train_folder.labels, settings.seed)
     pictures = TrainingSet(read_images(train_folder, preprocess), read_images(val_folder, preprocess), preprocess)
-    _make_folder(output)
 
     def tell(at: Progress) -> None:
         if report is not None:
@@ -98,8 +100,9 @@ def _initial_weights(
     stored = open_model(model, checkpoint=checkpoint)
     weights: dict[str, Tensor] = dict(stored.module.state_dict())
     if stored.labels != labels:
-        torch.manual_seed(seed)
-        fresh = RecursiveViT(config).state_dict()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = RecursiveViT(config).state_dict()
         weights |= {name: value for name, value in fresh.items() if name.startswith("head.")}
     return weights, stored.preprocess
 
@@ -110,10 +113,3 @@ def _calibrated(checkpoint: Path, images: LabelledImages) -> tuple[float, ...] |
     model = calibrate_thresholds(stored.model, images, stored.preprocess)
     save_checkpoint(checkpoint, replace(stored, model=model))
     return model.config.thresholds
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --output") from error

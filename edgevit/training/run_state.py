@@ -74,8 +74,6 @@ def read_state(path: Path, parts: RunParts, identity: object) -> tuple[EpochReco
     """
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: nothing to resume; start the run without --resume") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); start again in another --output") from error
     tensors, metadata = unpack(data, str(path))

@@ -311,7 +311,8 @@ def test_initial_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"initial weights: head.weight has shape \(5, 32\), the model wants \(2, 32\)"
     ):
-        train(CONFIG, DATA, SETTINGS, tmp_path, initial=initial)
+        train(CONFIG, DATA, SETTINGS, tmp_path / "run", initial=initial)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
