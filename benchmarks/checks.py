@@ -6,16 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .measurement import CandidateResult, Measurement
+from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import queries_needed
+from .pace import keep_pace
+from .telemetry import Series
 
-__all__ = ["Check", "run_checks"]
+__all__ = ["Check", "query_overhead_ns", "run_checks"]
 
 # A first run this many times the later ones will be somebody's missed trigger.
 _SLOW_FIRST_RUN = 3.0
 # Latency is read to within one step of the clock at either end; fewer steps than this and the step shows.
 _CLOCK_STEPS = 100
 _DRIFT = 0.03
+# The harness may cost this share of a query between two queries.
+_OVERHEAD = 0.01
+# Other work on this share of one CPU shows in the tail.
+_BUSY_CPUS = 0.1
+_SLOWED_CLOCK = 0.9
+# Growth of resident memory in the second half of the blocks, past which a process is said to leak.
+_LEAK_SHARE = 0.02
+_LEAK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,17 @@ def run_checks(measurement: Measurement) -> tuple[Check, ...]:
     for result in measurement.results:
         found += _failed(result)
         if len(result.measured):
-            for check in (_too_few_samples, _drifted, _timer_too_coarse):
+            for check in (_too_few_samples, _drifted, _timer_too_coarse, _overhead, _overloaded, _memory_grew):
                 found += check(result, measurement)
         found += _never_steady(result, measurement)
         found += _slow_first_run(result)
-    return tuple(found)
+    return (*found, *_busy(measurement), *_throttled(measurement), *_clock_fell(measurement))
+
+
+def query_overhead_ns(samples: Samples) -> float | None:
+    """Median time from the end of a query to the start of the next of its block; None if no block has two."""
+    between = (samples.start_ns[1:] - samples.end_ns[:-1])[np.diff(samples.block) == 0]
+    return float(np.median(between)) if len(between) else None
 
 
 def _interrupted(measurement: Measurement) -> list[Check]:
@@ -119,3 +135,85 @@ def _slow_first_run(result: CandidateResult) -> list[Check]:
     return [
         Check("slow-first-run", result.candidate.name, finding, "send a query of your own before the first trigger")
     ]
+
+
+def _overhead(result: CandidateResult, measurement: Measurement) -> list[Check]:
+    overhead = query_overhead_ns(result.measured)
+    median = float(np.median(result.measured.service_ns))
+    if measurement.settings.scenario == "paced" or overhead is None or overhead <= _OVERHEAD * median:
+        return []
+    finding = f"the harness takes {overhead / 1e3:.1f} us between queries of {median / 1e3:.1f} us"
+    remedy = "latency is unharmed, throughput is not; measure more images per query"
+    return [Check("overhead-too-large", result.candidate.name, finding, remedy)]
+
+
+def _overloaded(result: CandidateResult, measurement: Measurement) -> list[Check]:
+    pace = keep_pace(result.measured) if measurement.settings.scenario == "paced" else None
+    if pace is None or pace.utilisation < 1:
+        return []
+    finding = (
+        f"queries arrive faster than they are served ({pace.utilisation:.2f} of the time between them); the last of a "
+        f"block started {pace.behind_at_end_ns / 1e6:.1f} ms late, and a longer block would fall further behind"
+    )
+    return [Check("overloaded", result.candidate.name, finding, "lengthen the period or use a faster model")]
+
+
+def _memory_grew(result: CandidateResult, measurement: Measurement) -> list[Check]:
+    resident = result.resident_bytes
+    if len(resident) < 8:
+        return []
+    middle, end = int(resident[len(resident) // 2]), int(resident[-1])
+    if end - middle <= max(_LEAK_BYTES, _LEAK_SHARE * middle):
+        return []
+    finding = f"resident memory grew from {middle / 2**20:.0f} to {end / 2**20:.0f} MiB in the second half of the run"
+    return [Check("memory-grew", result.candidate.name, finding, "look for a leak with a longer --duration")]
+
+
+def _while_measured(measurement: Measurement, name: str) -> Series | None:
+    """A series cut to the time between the first measured query and the last."""
+    series = measurement.telemetry.find(name)
+    starts = [int(result.measured.start_ns[0]) for result in measurement.results if len(result.measured)]
+    if series is None or not starts:
+        return None
+    end = max(int(result.measured.end_ns[-1]) for result in measurement.results if len(result.measured))
+    inside = (series.time_ns >= min(starts)) & (series.time_ns <= end)
+    return Series(series.name, series.unit, series.source, series.time_ns[inside], series.value[inside])
+
+
+def _busy(measurement: Measurement) -> list[Check]:
+    others = _while_measured(measurement, "cpu_others")
+    if others is None or not len(others.value):
+        return []
+    cpus = float(others.value.mean()) * float(measurement.machine["cpus"])
+    if cpus <= _BUSY_CPUS:
+        return []
+    finding = f"other work kept {cpus:.2f} of {measurement.machine['cpus']} CPUs busy"
+    return [Check("busy-machine", "", finding, "end it, or bind candidates to CPUs of their own")]
+
+
+def _throttled(measurement: Measurement) -> list[Check]:
+    remedy = "cool the device or lower its power mode, and measure again"
+    events = _while_measured(measurement, "throttle_events_total")
+    if events is not None and len(events.value) and events.value[-1] > events.value[0]:
+        finding = f"{events.value[-1] - events.value[0]:.0f} throttling events while measuring"
+        return [Check("throttled", "", finding, remedy)]
+    names = [series.name for series in measurement.telemetry.series if series.unit == "devices"]
+    for name in names:
+        state = _while_measured(measurement, name)
+        if state is not None and len(state.value) and state.value.max() > 0:
+            share = float((state.value > 0).mean())
+            return [Check("throttled", "", f"throttled in {100 * share:.0f} % of the readings ({name})", remedy)]
+    return []
+
+
+def _clock_fell(measurement: Measurement) -> list[Check]:
+    """Whether the CPU clock of the last third of the run is below nine tenths of that of the first."""
+    clock = _while_measured(measurement, "cpu_clock_mean")
+    third = 0 if clock is None else len(clock.value) // 3
+    if clock is None or third < 3:
+        return []
+    first, last = float(np.median(clock.value[:third])), float(np.median(clock.value[-third:]))
+    if last >= _SLOWED_CLOCK * first:
+        return []
+    finding = f"the CPU clock fell from {first:.0f} to {last:.0f} MHz"
+    return [Check("clock-fell", "", finding, "fix the clock (governor performance, jetson_clocks) or cool the device")]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import Check, run_checks
+from .checks import Check, query_overhead_ns, run_checks
 from .comparison import Comparison, RatioInterval, compare_blocks, ratio_interval
+from .image_effects import ImageEffects, image_effects
 from .measurement import CandidateResult, Measurement, Samples
+from .modes import Mode, Outliers, find_modes, find_outliers
 from .order_statistics import Interval, Percentile, percentile_interval, rate_interval, summarise_percentile
+from .pace import Pace, keep_pace
 
 __all__ = ["CandidateSummary", "DeadlineMisses", "Summary", "paired_medians", "summarise"]
 
@@ -45,6 +48,14 @@ class CandidateSummary:
         first_query_ns: the very first query.
         warm_up_ns: how long the warm-up took.
         warm_up_steady: whether the data ended it, and not the cap.
+        overhead_ns: median time from the end of a query to the start of the next, which is the harness's own.
+        device_median_ns: median device time, where the runner tells it.
+        pace: whether paced queries kept pace.
+        images: what the images do to latency, where there are real ones.
+        modes: levels at which latencies gather.
+        outliers: queries far above the rest; they count like any other.
+        peak_resident_bytes: the most memory it held.
+        worst_case_of: the candidate whose worst case this is.
         failure: one line, or None.
     """
 
@@ -63,6 +74,14 @@ class CandidateSummary:
     first_query_ns: int | None
     warm_up_ns: int | None
     warm_up_steady: bool | None
+    overhead_ns: float | None
+    device_median_ns: float | None
+    pace: Pace | None
+    images: ImageEffects | None
+    modes: tuple[Mode, ...]
+    outliers: Outliers | None
+    peak_resident_bytes: int | None
+    worst_case_of: str | None
     failure: str | None
 
 
@@ -119,6 +138,14 @@ def _summarise_candidate(result: CandidateResult, measurement: Measurement) -> C
         first_query_ns=None if warm_up is None else int(warm_up.samples.service_ns[0]),
         warm_up_ns=None if warm_up is None else warm_up.duration_ns,
         warm_up_steady=None if warm_up is None else warm_up.steady,
+        overhead_ns=query_overhead_ns(samples) if settings.scenario != "paced" else None,
+        device_median_ns=None if samples.device_ns is None else float(np.median(samples.device_ns)),
+        pace=keep_pace(samples) if settings.scenario == "paced" else None,
+        images=image_effects(result, settings.confidence),
+        modes=find_modes(samples.latency_ns),
+        outliers=find_outliers(samples, measurement.telemetry),
+        peak_resident_bytes=result.peak_resident_bytes,
+        worst_case_of=result.candidate.worst_case_of,
         failure=None if result.failure is None else result.failure.reason,
     )
 
