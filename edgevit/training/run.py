@@ -72,10 +72,11 @@ def train_on_folder(
             other way round; otherwise as `edgevit.training.loop.train`.
     """
     check_output(output, resume)  # reading pictures can take minutes
-    train_folder, val_folder = train_and_val(data, val_share, run_length, settings.seed)
-    config = replace(entry_named(model).config, classes=len(train_folder.labels))
-    if calibrate and config.router != "expert_choice":
+    architecture = entry_named(model).config
+    if calibrate and architecture.router != "expert_choice":
         raise InputError(f"{model} has no expert-choice router and so no thresholds; leave --calibrate out")
+    train_folder, val_folder = train_and_val(data, val_share, run_length, settings.seed)
+    config = replace(architecture, classes=len(train_folder.labels))
     if initial is None:
         weights, preprocess = None, normalisation(train_folder, config.image_size)
     else:

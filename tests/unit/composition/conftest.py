@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,14 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         return write_bundle(tmp_path / name, Manifest(**(fields | changes)), files).path
 
     return make
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device: importing torch fails, and so does what imports it."""
+    for name in [name for name in sys.modules if name.startswith(("edgevit.models.", "edgevit.training."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 @pytest.fixture

@@ -44,7 +44,9 @@ def test_a_command_says_what_it_does_and_takes_json(edgevit, name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_explained(name):
-    unexplained = [parameter.name for parameter in COMMANDS[name].params if not (parameter.help or "").endswith((".", "]"))]
+    unexplained = [
+        parameter.name for parameter in COMMANDS[name].params if not (parameter.help or "").endswith((".", "]"))
+    ]
     assert unexplained == []
 
 
