@@ -180,6 +180,20 @@ class Lane:
 
         self._attempt(run_block)
 
+    def run_loadgen(self, queries: int, expected_s: float, seed: int) -> tuple[float, float] | None:
+        """Median and 90th percentile that loadgen sees, in nanoseconds; None if the candidate has failed."""
+        found: list[tuple[float, float]] = []
+
+        def run_loadgen() -> None:
+            assert self._child is not None
+            timeout_s = self._settings.stall_timeout_s + 10 * expected_s
+            reply, _ = self._child.ask({"command": "loadgen", "queries": queries, "seed": seed}, timeout_s=timeout_s)
+            percentiles = reply["percentiles"]
+            found.append((percentiles["50.00"], percentiles["90.00"]))  # type: ignore[index]
+
+        self._attempt(run_loadgen)
+        return found[0] if found else None
+
     def take_measured(self) -> Samples:
         """The measured samples so far; measuring starts again from none."""
         samples = self.measured.samples()

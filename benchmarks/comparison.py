@@ -16,7 +16,15 @@ import numpy as np
 
 from edgevit.errors import InputError
 
-__all__ = ["Comparison", "RatioInterval", "Verdict", "compare_blocks", "pseudomedian", "ratio_interval"]
+__all__ = [
+    "Comparison",
+    "RatioInterval",
+    "Verdict",
+    "compare_blocks",
+    "pseudomedian",
+    "ratio_interval",
+    "unpaired_ratio_interval",
+]
 
 Verdict = Literal["faster", "slower", "inconclusive"]
 
@@ -131,6 +139,34 @@ def ratio_interval(
     return _interval(estimate, estimates, len(numerator), confidence)
 
 
+def unpaired_ratio_interval(
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = _RESAMPLES,
+) -> RatioInterval:
+    """Ratio of the block medians of two runs, which have nothing to pair them by, with its bootstrap interval.
+
+    Args:
+        numerator: median latency of each block, [n], at least two.
+        denominator: those to divide by, [m], at least two.
+        confidence: of the interval.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: there are fewer than two blocks in either.
+    """
+    if min(len(numerator), len(denominator)) < 2:
+        raise InputError("a comparison needs at least 2 blocks in each run; measure longer")
+    rng = np.random.default_rng(seed)
+    above, aboves = _resampled(_batch_means(np.log(numerator)), rng, resamples)
+    below, belows = _resampled(_batch_means(np.log(denominator)), rng, resamples)
+    return _interval(above - below, np.sort(aboves - belows), min(len(numerator), len(denominator)), confidence)
+
+
 def pseudomedian(samples: np.ndarray) -> np.ndarray:
     """Hodges-Lehmann estimate along the last axis: the median of all pairwise means, [..., n] to [...].
 
@@ -148,14 +184,23 @@ def _bootstrap(numerator: np.ndarray, denominator: np.ndarray, seed: int, resamp
     if len(numerator) < 2:
         raise InputError(f"a comparison needs at least 2 rounds of blocks and has {len(numerator)}; measure longer")
     log_ratios = np.log(np.asarray(numerator, dtype=np.float64) / np.asarray(denominator, dtype=np.float64))
-    if len(log_ratios) > _MOST_GROUPS:
-        log_ratios = np.array([group.mean() for group in np.array_split(log_ratios, _MOST_GROUPS)])
-    rng = np.random.default_rng(seed)
+    estimate, estimates = _resampled(_batch_means(log_ratios), np.random.default_rng(seed), resamples)
+    return estimate, np.sort(estimates)
+
+
+def _batch_means(values: np.ndarray) -> np.ndarray:
+    if len(values) <= _MOST_GROUPS:
+        return values
+    return np.array([group.mean() for group in np.array_split(values, _MOST_GROUPS)])
+
+
+def _resampled(values: np.ndarray, rng: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+    """The pseudomedian, and those of bootstrap resamples, [resamples]."""
     estimates = np.empty(resamples)
     for start in range(0, resamples, 500):  # in pieces, since a resample's pairwise means are many
-        picked = rng.integers(0, len(log_ratios), size=(min(500, resamples - start), len(log_ratios)))
-        estimates[start : start + len(picked)] = pseudomedian(log_ratios[picked])
-    return float(pseudomedian(log_ratios)), np.sort(estimates)
+        picked = rng.integers(0, len(values), size=(min(500, resamples - start), len(values)))
+        estimates[start : start + len(picked)] = pseudomedian(values[picked])
+    return float(pseudomedian(values)), estimates
 
 
 def _interval(estimate: float, estimates: np.ndarray, rounds: int, confidence: float) -> RatioInterval:

@@ -21,6 +21,7 @@ from edgevit.errors import EdgevitError, InputError
 from edgevit.probes import DeviceTimer
 from edgevit.runner import Runner
 
+from ._loadgen import run_single_stream
 from ._wire import decode, encode
 from .facts import library_versions
 from .loops import Clock, SystemClock, Times, closed_loop, paced_loop
@@ -46,7 +47,13 @@ class Worker:
 
     def answer(self, message: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> _Reply:
         """Carry out one command. What goes wrong is an answer too, so that the process can be asked to close."""
-        commands = {"load": self._load, "route": self._route, "block": self._block, "close": self._close}
+        commands = {
+            "load": self._load,
+            "route": self._route,
+            "block": self._block,
+            "loadgen": self._loadgen,
+            "close": self._close,
+        }
         try:
             return commands[str(message["command"])](message, arrays)
         except EdgevitError as error:
@@ -110,6 +117,11 @@ class Worker:
         else:
             times = closed_loop(runner, queries, self._clock, self._read_device_ns)
         return {"memory": read_process_memory()}, _columns(times)
+
+    def _loadgen(self, message: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> _Reply:
+        """Run loadgen's single-stream test."""
+        queries, seed = int(message["queries"]), int(message["seed"])  # type: ignore[call-overload]
+        return {"percentiles": run_single_stream(self._loaded(), self._batches, queries, seed)}, {}
 
     def _close(self, message: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> _Reply:
         """Leave the runner, which frees everything."""

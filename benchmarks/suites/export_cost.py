@@ -39,6 +39,7 @@ def timed(kind: str, recursions: int) -> dict[str, float]:
     """Run in the child: one trivial export, then the one that is timed."""
     import torch
 
+    from edgevit.bundle import GRAPH_NAME
     from edgevit.export.pipeline import export_bundle
     from edgevit.export.settings import ExportSettings
     from edgevit.export.trace import trace
@@ -54,7 +55,7 @@ def timed(kind: str, recursions: int) -> dict[str, float]:
         if kind == "whole":
             bundle = export_bundle(model, ExportSettings(), Path(folder) / "b", open_graph=OrtRunner)
             seconds = time.perf_counter() - begin
-            ratio = bundle.manifest.files["model.onnx"].size_bytes / (4 * bundle.manifest.model.parameters)
+            ratio = bundle.manifest.files[GRAPH_NAME].size_bytes / (4 * bundle.manifest.model.parameters)
             return {"seconds": seconds, "bytes_ratio": ratio}
         routing = routing_spec(model.module, default_routing(model.module))
         trace(deploy(model.module, routing), (1, 3, 224, 224), ExportSettings().opset_version)

@@ -1,0 +1,143 @@
+"""Stored measurements against each other: two devices, or today against a baseline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgevit.errors import InputError
+
+from .comparison import RatioInterval, unpaired_ratio_interval
+from .measurement import CandidateResult, Measurement
+
+__all__ = ["Gate", "GateVerdict", "StoredComparison", "compare_stored", "differences", "judge_baseline"]
+
+GateVerdict = Literal["pass", "regressed", "inconclusive"]
+
+# What makes two machines two.
+_MACHINE = ("board", "cpu", "cpus", "architecture", "memory_bytes", "jetson_power_mode")
+_SETTINGS = ("scenario", "samples_per_query", "arrivals", "period_ms", "trigger_gaps_ms")
+
+
+@dataclass(frozen=True)
+class StoredComparison:
+    """One candidate in two measurements; the ratio is of the second's time to the first's."""
+
+    candidate: str
+    first_median_ns: float
+    second_median_ns: float
+    interval: RatioInterval
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One candidate against a baseline.
+
+    Attributes:
+        candidate: its name.
+        interval: time now over time then.
+        most: ratio that is still allowed.
+        verdict: `pass` (the whole interval is at or below it), `regressed` (all of it is above), or `inconclusive`.
+    """
+
+    candidate: str
+    interval: RatioInterval
+    most: float
+    verdict: GateVerdict
+
+
+def differences(first: Measurement, second: Measurement) -> tuple[str, ...]:
+    """What keeps two measurements from being compared like with like, each in a few words; empty is like with like."""
+    found = [
+        f"{name}: {first.machine.get(name, 'unknown')} and {second.machine.get(name, 'unknown')}"
+        for name in _MACHINE
+        if first.machine.get(name) != second.machine.get(name)
+    ]
+    for name in _SETTINGS:
+        before, after = getattr(first.settings, name), getattr(second.settings, name)
+        if before != after:
+            found.append(f"{name}: {before} and {after}")
+    for before, after in _pairs(first, second):
+        if before.loaded is not None and after.loaded is not None:
+            then, now = dict(before.loaded.facts), dict(after.loaded.facts)
+            found += [
+                f"{name} of {after.candidate.name}: {then.get(name, 'unknown')} and {now.get(name, 'unknown')}"
+                for name in sorted(then.keys() | now.keys())
+                if then.get(name) != now.get(name) and name != "version"  # a new version is what one gates
+            ]
+    return tuple(found)
+
+
+def compare_stored(first: Measurement, second: Measurement, confidence: float = 0.95) -> tuple[StoredComparison, ...]:
+    """Compare the candidates that two measurements share, by name; of one candidate each, those two.
+
+    The runs are not interleaved, so what differed between them is in the ratio; `differences` says what is known of it.
+
+    Args:
+        first: what the ratios divide by.
+        second: the other.
+        confidence: of the intervals.
+
+    Raises:
+        InputError: they share no candidate that was measured in both.
+    """
+    comparisons = []
+    for before, after in _pairs(first, second):
+        then = np.array(list(before.measured.block_medians().values()))
+        now = np.array(list(after.measured.block_medians().values()))
+        if min(len(then), len(now)) >= 2:
+            comparisons.append(
+                StoredComparison(
+                    candidate=after.candidate.name,
+                    first_median_ns=float(np.median(before.measured.latency_ns)),
+                    second_median_ns=float(np.median(after.measured.latency_ns)),
+                    interval=unpaired_ratio_interval(now, then, confidence=confidence, seed=second.settings.seed),
+                )
+            )
+    if not comparisons:
+        names = [", ".join(r.candidate.name for r in m.results if len(r.measured)) or "none" for m in (first, second)]
+        raise InputError(f"no candidate was measured in both: {names[0]}; and {names[1]}; name them alike")
+    return tuple(comparisons)
+
+
+def judge_baseline(
+    baseline: Measurement, now: Measurement, max_slowdown: float, *, force: bool = False
+) -> tuple[Gate, ...]:
+    """Whether candidates got slower than a baseline allows.
+
+    Args:
+        baseline: the stored measurement.
+        now: the one in question.
+        max_slowdown: allowed, as a share: 0.05 for five per cent.
+        force: compare although machine, scenario or runtime differ.
+
+    Raises:
+        InputError: `max_slowdown` makes no sense, they differ and `force` is not set, or share no candidate.
+    """
+    if not (math.isfinite(max_slowdown) and max_slowdown >= 0):
+        raise InputError(f"the slowdown allowed is {max_slowdown:g}; wanted 0 or more, such as 5%")
+    found = differences(baseline, now)
+    if found and not force:
+        raise InputError(
+            f"the baseline is not like this run ({'; '.join(found)}); measure a new one, or compare with --force"
+        )
+    gates = []
+    for comparison in compare_stored(baseline, now, now.settings.verdict_confidence):
+        most = 1 + max_slowdown
+        verdict: GateVerdict = "inconclusive"
+        if comparison.interval.high <= most:
+            verdict = "pass"
+        elif comparison.interval.low > most:
+            verdict = "regressed"
+        gates.append(Gate(comparison.candidate, comparison.interval, most, verdict))
+    return tuple(gates)
+
+
+def _pairs(first: Measurement, second: Measurement) -> list[tuple[CandidateResult, CandidateResult]]:
+    if len(first.results) == len(second.results) == 1:
+        return [(first.results[0], second.results[0])]
+    named = {result.candidate.name: result for result in first.results}
+    return [(named[r.candidate.name], r) for r in second.results if r.candidate.name in named]
