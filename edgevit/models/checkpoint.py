@@ -150,13 +150,14 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -
         raise InputError(
             f"{where}: weights of another model; missing: {missing or 'none'}; extra: {extra or 'none'}; {advice}"
         )
-    for name, value in tensors.items():
-        if value.shape != wanted[name].shape:
+    for name, ours in wanted.items():  # in the model's order: a file's differs from load to load
+        theirs = tensors[name]
+        if theirs.shape != ours.shape:
             raise InputError(
-                f"{where}: {name} has shape {tuple(value.shape)}, the model wants {tuple(wanted[name].shape)}; {advice}"
+                f"{where}: {name} has shape {tuple(theirs.shape)}, the model wants {tuple(ours.shape)}; {advice}"
             )
-        if value.is_floating_point() != wanted[name].is_floating_point():
-            raise InputError(f"{where}: {name} is {value.dtype}, the model wants {wanted[name].dtype}; {advice}")
+        if theirs.is_floating_point() != ours.is_floating_point():
+            raise InputError(f"{where}: {name} is {theirs.dtype}, the model wants {ours.dtype}; {advice}")
 
 
 def _read(path: Path) -> bytes:

@@ -128,6 +128,7 @@ class RecursiveConfig:
 
     @property
     def patches(self) -> int:
+        """N."""
         return self.grid[0] * self.grid[1]
 
     @property
