@@ -20,8 +20,9 @@ from edgevit.files import reading, sha256
 from edgevit.manifest import MANIFEST_NAME, Manifest
 from edgevit.npz import unpack_arrays
 
-__all__ = ["GOLDEN_NAME", "Bundle", "device_dir"]
+__all__ = ["GOLDEN_NAME", "GRAPH_NAME", "Bundle", "device_dir"]
 
+GRAPH_NAME = "model.onnx"
 GOLDEN_NAME = "golden.npz"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20

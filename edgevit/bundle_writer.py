@@ -19,6 +19,7 @@ from edgevit.bundle import Bundle
 from edgevit.errors import InputError
 from edgevit.files import cannot_write, reading, scratch_name, sha256, sync_folder, write_synced
 from edgevit.manifest import MANIFEST_NAME, FileRecord, Manifest
+from edgevit.strict_json import parse
 
 __all__ = ["check_output", "write_bundle"]
 
@@ -84,11 +85,22 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
             return path
         if not force:
             raise InputError(f"{path}: exists already; use --force to replace it, or another output directory")
-        if not path.is_dir() or (not (path / MANIFEST_NAME).is_file() and any(path.iterdir())):
+        if not path.is_dir() or (any(path.iterdir()) and not _was_bundle(path)):
             raise InputError(
                 f"{path}: exists and is not a bundle, so it is not replaced; choose another output directory"
             )
     return path
+
+
+def _was_bundle(folder: Path) -> bool:
+    """Whether the folder is a bundle, be it of another version or damaged: flat, with a manifest that says so."""
+    if not all(entry.is_file() and not entry.is_symlink() for entry in folder.iterdir()):
+        return False
+    try:
+        record = parse((folder / MANIFEST_NAME).read_bytes(), MANIFEST_NAME)
+    except (OSError, InputError):
+        return False
+    return isinstance(record, dict) and {"schema_version", "files", "preprocess"} <= record.keys()
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -57,20 +57,25 @@ class Golden:
         """What `to_arrays` gave.
 
         Raises:
-            InputError: an array is missing.
+            InputError: an array is missing, or they differ in length or shape.
         """
         missing = [name for name in ("names", "images", "logits") if name not in arrays]
         if missing:
             raise InputError(
                 f"golden samples lack {', '.join(missing)}; wanted a bundle that edgevit wrote: export again"
             )
-        return cls(
-            tuple(arrays["names"].tobytes().decode().split("\n")),
-            arrays["images"].astype(np.float32),
-            arrays["logits"],
-            arrays.get("depth"),
-            arrays.get("margin"),
-        )
+        names = tuple(arrays["names"].tobytes().decode(errors="replace").split("\n"))
+        images, logits, depth, margin = (arrays.get(key) for key in ("images", "logits", "depth", "margin"))
+        assert images is not None, "asked for above"
+        assert logits is not None, "asked for above"
+        n = len(names)
+        shaped = images.ndim == 4 and logits.ndim == 2 and len(images) == len(logits) == n
+        if depth is not None and margin is not None:
+            shaped = shaped and depth.ndim == 2 and margin.ndim == 3 and len(depth) == n
+            shaped = shaped and (margin.shape[0], margin.shape[2]) == depth.shape
+        if not shaped or (depth is None) != (margin is None):
+            raise InputError("golden samples do not fit each other; wanted a bundle that edgevit wrote: export again")
+        return cls(names, images.astype(np.float32), logits, depth, margin)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Parity:
         atol: absolute tolerance on logits.
         rtol: the same relative to the reference's logit.
         largest_difference: of a logit, over the images without a near-tie.
+        largest_tied_difference: of a logit, over the images with one, which tolerances do not judge.
         decisions_agreeing: images with the same top class.
         tokens_agreeing: for each step after the first, the share of (image, patch) alike; empty without a trace.
         near_ties: the tokens that differ at a near-tie.
@@ -102,6 +108,7 @@ class Parity:
     atol: float
     rtol: float
     largest_difference: float
+    largest_tied_difference: float
     decisions_agreeing: int
     tokens_agreeing: tuple[float, ...]
     near_ties: tuple[NearTie, ...]
@@ -131,7 +138,7 @@ def compare(
     difference = np.abs(outputs["logits"] - golden.logits)
     within = (difference <= atol + rtol * np.abs(golden.logits)).all(axis=1)
     same_decision = outputs["logits"].argmax(axis=1) == golden.logits.argmax(axis=1)
-    faults: list[str] = []
+    faults = [f"{name}: logits are not finite" for name in _named(golden, ~np.isfinite(outputs["logits"]).all(axis=1))]
     near_ties: list[NearTie] = []
     agreeing: tuple[float, ...] = ()
     tied = np.zeros(len(golden.images), bool)
@@ -143,20 +150,37 @@ def compare(
             near_ties += ties
             tied[i] = bool(ties)
             faults += fault
+        faults += [
+            f"{name}: depth and counts contradict each other" for name in _named(golden, _contradicting(outputs))
+        ]
     for wrong in np.flatnonzero(~(within & same_decision) & ~tied):
         what = f"logits differ by {difference[wrong].max():.2e}" if not within[wrong] else "another decision"
         faults.append(f"{golden.names[wrong]}: {what} (allowed {atol:g} + {rtol:g} of the value)")
-    clean = difference[~tied]
+    clean, unjudged = difference[~tied], difference[tied]
     return Parity(
         inputs=len(golden.images),
         atol=atol,
         rtol=rtol,
         largest_difference=float(clean.max()) if clean.size else 0.0,
+        largest_tied_difference=float(unjudged.max()) if unjudged.size else 0.0,
         decisions_agreeing=int(same_decision.sum()),
         tokens_agreeing=agreeing,
         near_ties=tuple(near_ties),
         faults=tuple(faults),
     )
+
+
+def _named(golden: Golden, wrong: np.ndarray) -> list[str]:
+    """Names of the images marked in a mask of n booleans."""
+    return [name for name, marked in zip(golden.names, wrong, strict=True) if marked]
+
+
+def _contradicting(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Which images have a depth out of range, or counts that do not follow from it: n booleans."""
+    depth, counts = outputs["depth"], outputs["counts"]
+    steps = counts.shape[1]
+    follows = np.stack([(depth > r).sum(axis=1) for r in range(steps)], axis=1)
+    return ((depth < 1) | (depth > steps)).any(axis=1) | (follows != counts).any(axis=1)
 
 
 def _tokens(name: str, wanted: np.ndarray, margin: np.ndarray, got: np.ndarray) -> tuple[list[NearTie], list[str]]:

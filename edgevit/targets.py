@@ -23,6 +23,7 @@ class Target:
         runtime: the runtime that serves it.
         architecture: instruction set or CUDA compute capability.
         opset: the ONNX opset an export for it uses unless asked otherwise.
+        newest_opset: the newest it reads.
         precisions: what an export for it may ask for.
         attention: `decomposed` MatMul-Softmax-MatMul, or the `Attention` operator of opset 23.
         description: one line for `edgevit list targets`.
@@ -32,6 +33,7 @@ class Target:
     runtime: Runtime
     architecture: str
     opset: int
+    newest_opset: int
     precisions: tuple[Precision, ...]
     attention: Attention
     description: str
@@ -40,22 +42,22 @@ class Target:
 # TensorRT 10.3 (JetPack 6) has no Attention operator and takes int8 as Q/DQ of opset 20 or less, so that one
 # file serves 10.3 and 11.x every TensorRT row stays decomposed at opset 20.
 TARGETS: tuple[Target, ...] = (
-    Target(name="cpu-x86", runtime="ort", architecture="x86-64, AVX2 or better", opset=20, precisions=("fp32",),
-           attention="decomposed", description="ONNX Runtime on an x86-64 CPU"),
-    Target(name="cpu-arm", runtime="ort", architecture="AArch64", opset=20, precisions=("fp32",),
-           attention="decomposed", description="ONNX Runtime on a 64-bit Arm CPU"),
-    Target(name="jetson-orin", runtime="trt", architecture="sm_87", opset=20, precisions=("fp32",),
-           attention="decomposed", description="Jetson Orin, JetPack 6, TensorRT 10.3"),
-    Target(name="jetson-orin-jp7", runtime="trt", architecture="sm_87", opset=20, precisions=("fp32",),
-           attention="decomposed", description="Jetson AGX Orin, JetPack 7.2.2, TensorRT 11.4"),
-    Target(name="jetson-thor", runtime="trt", architecture="sm_110", opset=20, precisions=("fp32",),
-           attention="decomposed", description="Jetson Thor, JetPack 7, TensorRT 10.13 to 11.4"),
-    Target(name="desktop-gpu", runtime="trt", architecture="sm_80 or later", opset=20, precisions=("fp32",),
-           attention="decomposed", description="desktop or server GPU, TensorRT 11"),
-    Target(name="rtx", runtime="trt-rtx", architecture="sm_75, 80, 86, 89, 120, 121", opset=20, precisions=("fp32",),
-           attention="decomposed", description="TensorRT-RTX, built ahead of time without a GPU"),
-    Target(name="openvino", runtime="ov", architecture="x86-64 or AArch64", opset=20, precisions=("fp32",),
-           attention="decomposed", description="OpenVINO on a CPU"),
+    Target(name="cpu-x86", runtime="ort", architecture="x86-64, AVX2 or better", opset=20, newest_opset=23,
+           precisions=("fp32",), attention="decomposed", description="ONNX Runtime on an x86-64 CPU"),
+    Target(name="cpu-arm", runtime="ort", architecture="AArch64", opset=20, newest_opset=23,
+           precisions=("fp32",), attention="decomposed", description="ONNX Runtime on a 64-bit Arm CPU"),
+    Target(name="jetson-orin", runtime="trt", architecture="sm_87", opset=20, newest_opset=20,
+           precisions=("fp32",), attention="decomposed", description="Jetson Orin, JetPack 6, TensorRT 10.3"),
+    Target(name="jetson-orin-jp7", runtime="trt", architecture="sm_87", opset=20, newest_opset=20,
+           precisions=("fp32",), attention="decomposed", description="Jetson AGX Orin, JetPack 7.2.2, TensorRT 11.4"),
+    Target(name="jetson-thor", runtime="trt", architecture="sm_110", opset=20, newest_opset=20,
+           precisions=("fp32",), attention="decomposed", description="Jetson Thor, JetPack 7, TensorRT 10.13 to 11.4"),
+    Target(name="desktop-gpu", runtime="trt", architecture="sm_80 or later", opset=20, newest_opset=20,
+           precisions=("fp32",), attention="decomposed", description="desktop or server GPU, TensorRT 11"),
+    Target(name="rtx", runtime="trt-rtx", architecture="sm_75, 80, 86, 89, 120, 121", opset=20, newest_opset=20,
+           precisions=("fp32",), attention="decomposed", description="TensorRT-RTX, built ahead of time without a GPU"),
+    Target(name="openvino", runtime="ov", architecture="x86-64 or AArch64", opset=20, newest_opset=23,
+           precisions=("fp32",), attention="decomposed", description="OpenVINO on a CPU"),
 )  # fmt: skip
 
 

@@ -18,7 +18,11 @@ _BY_TYPE: dict[ir.DataType, Precision] = {
 
 
 def achieved_precision(model: ir.Model) -> Precision:
-    """The lowest precision that any weight of a product is stored in; int8 where it comes out of a DequantizeLinear."""
+    """The lowest precision that any weight of a product is stored in; int8 where it comes out of a DequantizeLinear.
+
+    Raises:
+        CheckFailed: a weight is of a type that is no precision edgevit knows, float64 for one.
+    """
     found: set[Precision] = set()
     for node in model.graph.all_nodes():
         if node.op_type not in _PRODUCTS or node.inputs[1] is None:
@@ -27,7 +31,11 @@ def achieved_precision(model: ir.Model) -> Precision:
         maker = weight.producer()
         if maker is not None and maker.op_type == "DequantizeLinear":
             found.add("int8")
-        elif weight.const_value is not None and weight.const_value.dtype in _BY_TYPE:
+        elif weight.const_value is not None:
+            if weight.const_value.dtype not in _BY_TYPE:
+                raise CheckFailed(
+                    f"{node.name}: its weight is {weight.const_value.dtype.name}; convert the model first"
+                )
             found.add(_BY_TYPE[weight.const_value.dtype])
     lowest_first: tuple[Precision, ...] = ("int8", "bf16", "fp16", "fp32")
     return next((precision for precision in lowest_first if precision in found), "fp32")

@@ -21,9 +21,12 @@ _WEIGHT_BYTES = 4096
 
 
 def _static_shapes(model: ir.Model) -> Iterator[str]:
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.shape is None or not all(isinstance(side, int) and side > 0 for side in value.shape):
-            yield f"{value.name}: shape {value.shape} is not static; TensorRT would need a profile"
+    """Needs the shapes that inference finds (`with_shapes`): what it cannot find depends on data."""
+    ends = [(value, "") for value in (*model.graph.inputs, *model.graph.outputs)]
+    inner = [(value, f"{node.name}: ") for node in _nodes(model) for value in node.outputs if value.name]
+    for value, place in ends + inner:
+        if value.shape is None or not all(isinstance(side, int) for side in value.shape):
+            yield f"{place}{value.name}: shape {value.shape} is not static; TensorRT would need a profile"
 
 
 def _no_data_dependence(model: ir.Model) -> Iterator[str]:
@@ -51,7 +54,8 @@ def _standard_operators(model: ir.Model) -> Iterator[str]:
 
 
 def _no_notes(model: ir.Model) -> Iterator[str]:
-    noted = [model, model.graph, *_nodes(model), *model.graph.inputs, *model.graph.outputs]
+    graph = model.graph
+    noted = [model, graph, *_nodes(model), *graph.inputs, *graph.outputs, *graph.initializers.values()]
     for thing in noted:
         if thing.metadata_props or thing.doc_string:
             yield f"{getattr(thing, 'name', 'model')}: carries metadata, which may hold paths of this machine"
@@ -71,27 +75,28 @@ def _weights_stored_once(model: ir.Model) -> Iterator[str]:
 
 def _fused_layer_norms(model: ir.Model) -> Iterator[str]:
     for node in _nodes(model):
-        centred = node.op_type == "Sub" and (mean := _producer(node, 1)) and mean.op_type == "ReduceMean"
-        if centred and mean and mean.inputs[0] is node.inputs[0]:
+        mean = _producer(node, 1) if node.op_type == "Sub" else None
+        centred = mean is not None and mean.op_type == "ReduceMean" and mean.inputs[0] is node.inputs[0]
+        # Centring alone is harmless; the mean of the squares of what was centred is a variance.
+        squares = [user for user in _users(node) if user.op_type in ("Pow", "Mul")] if centred else []
+        if any(user.op_type == "ReduceMean" for square in squares for user in _users(square)):
             yield f"{node.name}: a LayerNorm taken apart overflows in fp16; wanted LayerNormalization as one node"
 
 
 def _scale_on_q(model: ir.Model) -> Iterator[str]:
     for node in _nodes(model):
-        if node.op_type != "Softmax":
-            continue
-        source = _producer(node, 0)
-        if source is not None and source.op_type == "Add":  # the additive mask
-            source = _producer(source, 0)
-        if source is not None and source.op_type in ("Mul", "Div"):
-            product = _producer(source, 0)
-            if product is not None and product.op_type == "MatMul":
+        if node.op_type != "Softmax" or not any(user.op_type == "MatMul" for user in _users(node)):
+            continue  # a Softmax over classes may be scaled
+        scores = _producers(node)
+        masked = [source for mask in scores if mask.op_type in ("Add", "Where") for source in _producers(mask)]
+        for source in scores + masked:
+            if source.op_type in ("Mul", "Div") and any(p.op_type == "MatMul" for p in _producers(source)):
                 yield f"{source.name}: scales the attention scores; scale q before, or TensorRT cannot fuse it"
 
 
 RULES: tuple[Callable[[ir.Model], Iterator[str]], ...] = (
-    _static_shapes,
     _no_data_dependence,
+    _static_shapes,
     _no_branches,
     _scatters_without_reduction,
     _standard_operators,
@@ -105,6 +110,9 @@ RULES: tuple[Callable[[ir.Model], Iterator[str]], ...] = (
 def check_graph(model: ir.Model) -> None:
     """Hold a graph against every rule.
 
+    Args:
+        model: with its shapes written in by `with_shapes`.
+
     Raises:
         CheckFailed: a rule is broken; the line has the first breach and the number of others.
     """
@@ -116,6 +124,15 @@ def check_graph(model: ir.Model) -> None:
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:
     yield from model.graph.all_nodes()
+
+
+def _users(node: ir.Node) -> list[ir.Node]:
+    return [user for value in node.outputs for user in value.consumers()]
+
+
+def _producers(node: ir.Node) -> list[ir.Node]:
+    found = (value.producer() for value in node.inputs if value is not None)
+    return [node for node in found if node is not None]
 
 
 def _producer(node: ir.Node, index: int) -> ir.Node | None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 
 from edgevit import strict_json
-from edgevit.bundle import GOLDEN_NAME, Bundle
+from edgevit.bundle import GOLDEN_NAME, GRAPH_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
@@ -28,9 +28,10 @@ from .check import check_graph
 from .cost import Cost, count
 from .fold_constants import fold_constants
 from .golden import verification_inputs
-from .name_nodes import name_nodes
+from .name_nodes import name_new_nodes, name_nodes
 from .reference import golden_samples
 from .settings import ExportSettings
+from .shapes import with_shapes
 from .share_weights import share_weights, strip_notes
 from .simplify import simplified
 from .trace import trace
@@ -94,7 +95,7 @@ def export_bundle(
     golden = golden_samples(source.module, graph.routing, names, images)
     parity, runtime = _verified(graph, golden, settings, open_graph) if settings.verify else (None, "")
     say("write the bundle")
-    files = {"model.onnx": graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
+    files = {GRAPH_NAME: graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
     if parity is not None:
         files["parity.json"] = strict_json.encode(parity)
     return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
@@ -118,18 +119,21 @@ def build_graph(source: ModelSource, settings: ExportSettings, report: _Report |
     name_nodes(model)
     strip_notes(model)
     share_weights(model)
-    if settings.simplify and settings.verify:  # only verification can show that it did no harm
+    if settings.simplify and settings.verify:
         say("simplify")
         model = _shorter(model)
+    elif settings.simplify:
+        say("leave out simplify: without verification nothing shows that it does no harm")
     say("check")
-    check_graph(model)
+    shaped = with_shapes(model)
+    check_graph(shaped)
     return Graph(
         onnx=ir.to_proto(model).SerializeToString(deterministic=True),
         input=_spec(model.graph.inputs[0]),
         outputs=tuple(_spec(value) for value in model.graph.outputs),
         routing=routing,
         precision=require_precision(model, settings.precision),
-        cost=count(model),
+        cost=count(shaped),
     )
 
 
@@ -137,6 +141,7 @@ def _shorter(model: ir.Model) -> ir.Model:
     candidate = simplified(model)
     if candidate is None:
         return model
+    name_new_nodes(candidate)
     strip_notes(candidate)
     share_weights(candidate)
     return candidate

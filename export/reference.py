@@ -34,22 +34,19 @@ def golden_samples(
 
 
 def _margin(choice: Choice, routing: RoutingSpec, step: int) -> np.ndarray:
-    """How far each candidate's score is from the score that decided, over the spread of scores: n x N float32."""
+    """How far each candidate's score is from the score that decided, over the spread of all: n x N float32."""
     assert choice.candidates is not None, "the reference runs masked, with its candidates known"
     logits, candidates, chosen = (part.numpy() for part in (choice.logits, choice.candidates, choice.chosen))
+    spread = np.ptp(logits.reshape(len(logits), -1), axis=1)
     if routing.router == "token_choice":
-        further, done = logits[..., step:].max(axis=-1), logits[..., :step].max(axis=-1)
-        distance, spread = np.abs(further - done), np.ptp(logits.reshape(len(logits), -1), axis=1)
+        distance = np.abs(logits[..., step:].max(axis=-1) - logits[..., :step].max(axis=-1))
+    elif routing.selection == "threshold":
+        distance = np.abs(logits - routing.thresholds[step - 1])
     else:
-        shown = np.where(candidates, logits, np.nan)
-        spread = np.nanmax(shown, axis=1) - np.nanmin(shown, axis=1)
-        if routing.selection == "threshold":
-            distance = np.abs(logits - routing.thresholds[step - 1])
-        else:
-            # A chosen token was decided by the best one left out, and the other way round. Where all
-            # candidates are taken nothing was decided, and the distance is infinite.
-            best_left = np.where(candidates & ~chosen, logits, -np.inf).max(axis=1, keepdims=True)
-            worst_taken = np.where(chosen, logits, np.inf).min(axis=1, keepdims=True)
-            distance = np.abs(logits - np.where(chosen, best_left, worst_taken))
+        # A chosen token was decided by the best one left out, and the other way round. Where all candidates are
+        # taken nothing was decided, and the distance is infinite.
+        best_left = np.where(candidates & ~chosen, logits, -np.inf).max(axis=1, keepdims=True)
+        worst_taken = np.where(chosen, logits, np.inf).min(axis=1, keepdims=True)
+        distance = np.abs(logits - np.where(chosen, best_left, worst_taken))
     relative = distance / np.maximum(spread, np.finfo(np.float32).tiny)[:, None]
     return np.where(candidates, relative, np.inf).astype(np.float32)

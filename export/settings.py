@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from edgevit.errors import InputError
 from edgevit.spec import Precision, RoutingMode, Selection
@@ -10,8 +11,7 @@ from edgevit.targets import target_named
 
 __all__ = ["ExportSettings"]
 
-# The dynamo exporter writes opset 18 at the least, and ONNX Runtime and TensorRT read 23 at the most.
-_OPSETS = range(18, 24)
+_OLDEST_OPSET = 18  # the least that torch's exporter writes: asked for less it gives this with a warning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,13 @@ class ExportSettings:
             raise InputError(
                 f"precision {self.precision} is not built for target {self.target}; use {', '.join(target.precisions)}"
             )
-        if self.opset is not None and self.opset not in _OPSETS:
-            raise InputError(f"opset {self.opset}; wanted {_OPSETS.start} to {_OPSETS.stop - 1}")
+        for name, value, known in (("routing", self.routing, RoutingMode), ("selection", self.selection, Selection)):
+            if value is not None and value not in get_args(known):
+                raise InputError(f"{name} '{value}'; wanted one of: {', '.join(get_args(known))}")
+        if self.opset is not None and not _OLDEST_OPSET <= self.opset <= target.newest_opset:
+            raise InputError(
+                f"opset {self.opset} for target {self.target}; wanted {_OLDEST_OPSET} to {target.newest_opset}"
+            )
         if self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size}; wanted 1 or more")
         if not (self.atol >= 0 and self.rtol >= 0):

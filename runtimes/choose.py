@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgevit.bundle import Bundle
+from edgevit.bundle import GRAPH_NAME, Bundle
 from edgevit.errors import InputError
 from edgevit.runner import Runner
 from edgevit.targets import target_named
@@ -17,8 +17,6 @@ from .null_runner import NullRunner
 from .ort import OrtRunner
 
 __all__ = ["RUNTIMES", "Runtime", "open_runner"]
-
-_GRAPH_NAME = "model.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class Runtime:
 
 
 def _open_ort(bundle: Bundle, threads: int | None, provider: str | None) -> Runner:
-    read_checked = partial(bundle.read, _GRAPH_NAME)
+    read_checked = partial(bundle.read, GRAPH_NAME)
     return OrtRunner(read_checked, threads=threads, providers=(provider or "CPUExecutionProvider",))
 
 

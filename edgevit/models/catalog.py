@@ -61,6 +61,20 @@ class ModelSource:
     preprocess: Preprocess
     checkpoint_sha256: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.labels or not all(self.labels) or len(set(self.labels)) != len(self.labels):
+            raise InputError(
+                f"{self.name}: labels are {', '.join(self.labels) or 'none'}; give each class one of its own"
+            )
+        if isinstance(self.module, RecursiveViT):
+            side, shape = self.module.config.image_size, (self.preprocess.height, self.preprocess.width)
+            if shape != (side, side):
+                raise InputError(
+                    f"{self.name}: preprocessing gives {shape[0]} x {shape[1]}, the model takes {side} x {side}"
+                )
+            if len(self.labels) != self.module.config.classes:
+                raise InputError(f"{self.name}: {len(self.labels)} labels for {self.module.config.classes} classes")
+
 
 _STEEL = RecursiveConfig(
     image_size=128, patch_size=8, classes=7, width=128, heads=4, depth=3, recursions=4, per_step_norm=True,

@@ -105,11 +105,12 @@ def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True)
     for module in list(model.modules()):
         if isinstance(module, Attention):
             module.attend = decomposed_attention
-        if isinstance(module, nn.Sequential):
+        if type(module) is nn.Sequential:  # a subclass may have a forward of its own
             _fold_batch_norms(module)
     names = ("logits", "depth", "counts") if trace and routing is not None else ("logits",)
     if not isinstance(model, RecursiveViT):
-        return Deployed(model, model, names)
+        own = model
+        return Deployed(own, lambda image: own(image), names)  # as a bare attribute it would be a second submodule
     recursive = model
     if routing is None:
         return Deployed(model, lambda image: route_dense(recursive, image), names)
@@ -121,7 +122,7 @@ def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True)
 def _fold_batch_norms(layers: nn.Sequential) -> None:
     for i in range(len(layers) - 1):
         convolution, norm = layers[i], layers[i + 1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             layers[i] = fuse_conv_bn_eval(convolution, norm)
             layers[i + 1] = nn.Identity()
 

@@ -11,7 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgevit.export.cost import count
 from edgevit.export.fold_constants import fold_constants
-from edgevit.export.name_nodes import name_nodes
+from edgevit.export.name_nodes import name_new_nodes, name_nodes
+from edgevit.export.shapes import with_shapes
 from edgevit.export.share_weights import share_weights, strip_notes
 from edgevit.export.simplify import simplified
 
@@ -91,21 +92,31 @@ def node_of(kind: str, scopes: list[str] | None, source: str, target: str) -> on
 
 
 def test_nodes_are_named_after_module_and_recursion_step() -> None:
-    block = ["", "model.blocks.0", "model.blocks.0.mlp", "linear"]
-    scopes = [["", "model.stem", "conv"], block, ["", "add"], block, None, ["", "model.head", "linear"]]
-    values = ["image", "a", "b", "c", "d", "e", "logits"]
+    norm = ["", "model.blocks.0", "model.blocks.0.norm1.1", "layer_norm"]
+    mlp = ["", "model.blocks.0", "model.blocks.0.mlp", "linear"]
+    head = ["", "model.head", "linear"]
+    # The second pass follows the first at once, as in a stack of one block.
+    scopes = [["", "model.stem", "conv"], norm, mlp, norm, mlp, None, ["", "add"], head, ["", "model.norm", "x"], head]
+    values = ["image", *"abcdefghi", "logits"]
     nodes = [node_of("Relu", s, values[i], values[i + 1]) for i, s in enumerate(scopes)]
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in ("image", "logits")]
     model = ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:])))
     name_nodes(model)
     assert [node.name for node in model.graph] == [
         "stem/Relu",
+        "blocks.0[0].norm1.1/Relu",
         "blocks.0[0].mlp/Relu",
-        "graph/Relu",
+        "blocks.0[1].norm1.1/Relu",
         "blocks.0[1].mlp/Relu",
         "blocks.0[1].mlp/Relu_1",
+        "graph/Relu",
         "head/Relu",
+        "norm/Relu",
+        "head/Relu_1",
     ]
+    model.graph[4].name = "made by a rewriter"
+    name_new_nodes(model)
+    assert model.graph[4].name == "blocks.0[1].norm1.1/Relu_1"
 
 
 @pytest.mark.parametrize(
@@ -118,12 +129,14 @@ def test_nodes_are_named_after_module_and_recursion_step() -> None:
         ("g (float[3,2] image, float[3,5] w) => (float[2,5] logits) { logits = Gemm<transA=1>(image, w) }", 60),
         # 6 channels of 4 x 4 results, each over 3 channels of 2 x 2
         (
-            "g (float[1,3,8,8] image, float[6,3,2,2] w) => (float[1,6,4,4] logits) { logits = Conv<strides=[2,2]>(image, w) }",
+            "g (float[1,3,8,8] image, float[6,3,2,2] w) => (float[1,6,4,4] logits)"
+            " { logits = Conv<strides=[2,2]>(image, w) }",
             2 * 6 * 16 * 12,
         ),
         # depthwise: each over one channel
         (
-            "g (float[1,3,4,4] image, float[3,1,2,2] w) => (float[1,3,3,3] logits) { logits = Conv<group=3>(image, w) }",
+            "g (float[1,3,4,4] image, float[3,1,2,2] w) => (float[1,3,3,3] logits)"
+            " { logits = Conv<group=3>(image, w) }",
             2 * 27 * 4,
         ),
         ("g (float[2,3] image) => (float[2,3] logits) { logits = Relu(image) }", 0),
@@ -133,7 +146,15 @@ def test_flops_are_two_for_each_multiply_add(text: str, flops: int) -> None:
     model = ir.from_proto(parser.parse_model('<ir_version: 10, opset_import: ["" : 20]> ' + text))
     for node in model.graph:
         node.name = f"blocks.0[1].mlp/{node.op_type}"
-    cost = count(model)
+    cost = count(with_shapes(model))
     assert cost.flops == flops
     assert cost.flops_by_module == ({"blocks.0[1]": flops} if flops else {})
     assert cost.nodes == 1
+
+
+def test_a_product_that_is_not_counted_is_named() -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[2,3] image, float[3,5] w) => (float[2,5] logits)'
+        ' { logits = Einsum<equation="ij,jk->ik">(image, w) }'
+    )
+    assert count(with_shapes(ir.from_proto(parser.parse_model(text)))).uncounted == ("Einsum",)

@@ -130,7 +130,7 @@ class Misrouted(OrtRunner):
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         outputs = super().__call__(image)
-        return outputs | {"depth": outputs["depth"][:, ::-1]}
+        return outputs | {"depth": np.ascontiguousarray(outputs["depth"][:, ::-1])}
 
 
 @pytest.mark.parametrize("runner, says", [(Wrong, "logits differ by 1.00e-02"), (Misrouted, "tokens differ at step 2")])
@@ -171,6 +171,7 @@ def test_simplifying_needs_verification(tiny_source: ModelSource) -> None:
     steps: list[str] = []
     build_graph(tiny_source, ExportSettings(verify=False), steps.append)
     assert "simplify" not in steps
+    assert any(step.startswith("leave out simplify") for step in steps), "left out, but not silently"
 
 
 class Averages(nn.Module):
@@ -234,7 +235,10 @@ def test_a_killed_export_leaves_nothing_that_looks_like_a_bundle(tmp_path: Path,
     [
         ({"target": "toaster"}, "unknown target 'toaster'"),
         ({"precision": "int8"}, "precision int8 is not built for target cpu-x86"),
-        ({"opset": 9}, "opset 9; wanted 18 to 23"),
+        ({"opset": 9}, "opset 9 for target cpu-x86; wanted 18 to 23"),
+        ({"opset": 23, "target": "jetson-orin"}, "opset 23 for target jetson-orin; wanted 18 to 20"),
+        ({"routing": "clever"}, "routing 'clever'; wanted one of: dense, mask, topk, adaptive"),
+        ({"selection": "best"}, "selection 'best'; wanted one of: top-k, threshold"),
         ({"batch_size": 0}, "batch size 0"),
         ({"atol": -1.0}, "tolerances"),
         ({"rtol": float("nan")}, "tolerances"),

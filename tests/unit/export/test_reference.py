@@ -19,7 +19,7 @@ from edgevit.preprocess import Preprocess
 
 def slow_margins(scores: np.ndarray, candidates: list[int], chosen: set[int], threshold: float | None) -> list[float]:
     """Margins of one image at one step of expert choice."""
-    spread = max(scores[i] for i in candidates) - min(scores[i] for i in candidates)
+    spread = max(scores) - min(scores)
     margins = [float("inf")] * len(scores)
     for i in candidates:
         if threshold is not None:

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgevit.errors import InputError
+from edgevit.parity import Golden, compare
+from edgevit.spec import TensorSpec
+
+# Three images, four patches, three steps; patch 0 of image 1 is all but tied at step 2.
+DEPTH = np.array([[3, 2, 1, 1], [2, 1, 3, 1], [1, 1, 2, 3]], np.int32)
+MARGIN = np.full((3, 2, 4), 0.2, np.float32)
+MARGIN[1, 0, 0] = MARGIN[1, 0, 1] = 1e-6
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 3.0]], np.float32)
+IMAGES = np.arange(3 * 3 * 2 * 2, dtype=np.float32).reshape(3, 3, 2, 2)
+GOLDEN = Golden(("a", "b", "c"), IMAGES, LOGITS, DEPTH, MARGIN)
+
+
+def counts_of(depth: np.ndarray) -> np.ndarray:
+    return np.stack([(depth > r).sum(axis=1) for r in range(3)], axis=1).astype(np.int32)
+
+
+class Scripted:
+    """A runner that looks its answer up by image."""
+
+    def __init__(self, batch: int = 1, **changed: np.ndarray) -> None:
+        self.input = TensorSpec("image", "float32", (batch, 3, 2, 2))
+        self.outputs = ()
+        self.facts = {"runtime": "script"}
+        depth = changed.get("depth", DEPTH)
+        self.answers = {"logits": LOGITS, "depth": depth, "counts": counts_of(depth)} | changed
+        self.calls: list[int] = []
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        assert image.shape == self.input.shape
+        index = [int(np.flatnonzero((IMAGES == one).all(axis=(1, 2, 3)))[0]) for one in image]
+        self.calls += index
+        return {name: value[index] for name, value in self.answers.items()}
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def changed(values: np.ndarray, *edits: tuple[tuple[int, ...], float]) -> np.ndarray:
+    values = values.copy()
+    for place, value in edits:
+        values[place] = value
+    return values
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_an_equal_artefact_passes_whatever_its_batch(batch: int) -> None:
+    seen: list[int] = []
+    runner = Scripted(batch)
+    parity = compare(GOLDEN, runner, 1e-4, 0, seen.append)
+    assert parity.passed
+    assert (parity.inputs, parity.decisions_agreeing, parity.tokens_agreeing) == (3, 3, (1.0, 1.0))
+    assert (parity.largest_difference, parity.near_ties) == (0, ())
+    assert set(runner.calls) == {0, 1, 2}
+    assert seen[-1] == 3
+
+
+def test_logits_beyond_the_tolerance_are_a_fault_of_that_image() -> None:
+    parity = compare(GOLDEN, Scripted(logits=changed(LOGITS, ((2, 1), 3.01))), 1e-4, 1e-4)
+    assert len(parity.faults) == 1
+    assert parity.faults[0].startswith("c: logits differ by 1.00e-02")
+
+
+def test_tolerance_grows_with_the_logit() -> None:
+    runner = Scripted(logits=changed(LOGITS, ((2, 1), 3.01)))
+    assert compare(GOLDEN, runner, 0.0, 0.01).passed
+    assert not compare(GOLDEN, runner, 0.009, 0.0).passed
+
+
+def test_another_decision_is_a_fault_even_within_the_tolerance() -> None:
+    golden = replace(GOLDEN, logits=changed(LOGITS, ((0, 0), 1e-5)))
+    parity = compare(golden, Scripted(logits=changed(LOGITS, ((0, 0), -1e-5))), 1e-3, 0)
+    assert parity.decisions_agreeing == 2
+    assert parity.faults[0].startswith("a: another decision")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("image", [0, 1])
+def test_what_is_not_a_number_never_passes(value: float, image: int) -> None:
+    swapped = changed(DEPTH, ((1, 0), 1), ((1, 1), 2))
+    parity = compare(GOLDEN, Scripted(logits=changed(LOGITS, ((image, 0), value)), depth=swapped), 1e9, 1e9)
+    assert f"{'ab'[image]}: logits are not finite" in parity.faults
+
+
+def test_tokens_that_differ_at_a_clear_margin_are_a_fault() -> None:
+    swapped = changed(DEPTH, ((0, 1), 1), ((0, 2), 2))
+    parity = compare(GOLDEN, Scripted(depth=swapped), 1e-4, 0)
+    assert parity.faults == ("a: 2 tokens differ at step 2, at margins up to 2.00e-01 of the spread",)
+    assert parity.tokens_agreeing == (10 / 12, 1.0)
+
+
+def test_a_near_tie_is_listed_and_what_follows_from_it_is_no_fault() -> None:
+    swapped = changed(DEPTH, ((1, 0), 1), ((1, 1), 2))
+    logits = changed(LOGITS, ((1, 0), 5.0))
+    parity = compare(GOLDEN, Scripted(depth=swapped, logits=logits), 1e-4, 0)
+    assert parity.passed
+    assert [(tie.image, tie.step, tie.patch) for tie in parity.near_ties] == [("b", 2, 0), ("b", 2, 1)]
+    assert parity.decisions_agreeing == 2, "the changed decision is counted"
+    assert (parity.largest_difference, parity.largest_tied_difference) == (0, 5.0)
+
+
+def test_a_tie_excuses_only_the_tokens_that_are_tied() -> None:
+    swapped = changed(DEPTH, ((1, 0), 1), ((1, 3), 2))
+    assert "b: 2 tokens differ at step 2" in compare(GOLDEN, Scripted(depth=swapped), 1e-4, 0).faults[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"counts": changed(counts_of(DEPTH), ((2, 1), 9))},
+        {"depth": changed(DEPTH, ((2, 3), 4)), "counts": counts_of(DEPTH)},
+        {"depth": changed(DEPTH, ((2, 0), 0)), "counts": counts_of(DEPTH)},
+    ],
+)
+def test_a_trace_that_contradicts_itself_is_a_fault(wrong: dict[str, np.ndarray]) -> None:
+    assert "c: depth and counts contradict each other" in compare(GOLDEN, Scripted(**wrong), 1e-4, 0).faults
+
+
+def test_without_a_trace_the_logits_alone_are_judged() -> None:
+    runner = Scripted()
+    runner.answers = {"logits": LOGITS}
+    parity = compare(GOLDEN, runner, 1e-4, 0)
+    assert parity.passed
+    assert parity.tokens_agreeing == ()
+
+
+def test_images_of_another_size_are_one_line() -> None:
+    golden = replace(GOLDEN, images=np.zeros((3, 3, 4, 4), np.float32))
+    with pytest.raises(InputError, match="export the bundle again"):
+        compare(golden, Scripted(), 1e-4, 0)
+
+
+def test_golden_samples_survive_their_file() -> None:
+    again = Golden.from_arrays(GOLDEN.to_arrays())
+    assert again.names == GOLDEN.names
+    for name in ("images", "logits", "depth", "margin"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(GOLDEN, name))
+    plain = replace(GOLDEN, depth=None, margin=None)
+    assert Golden.from_arrays(plain.to_arrays()).depth is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"images": None},
+        {"names": np.frombuffer(b"a\nb", np.uint8)},
+        {"logits": LOGITS[:2]},
+        {"margin": MARGIN[:, :, :3]},
+        {"margin": None},
+        {"images": IMAGES[0]},
+    ],
+)
+def test_golden_samples_that_do_not_fit_are_one_line(damage: dict[str, np.ndarray | None]) -> None:
+    arrays = {name: value for name, value in (GOLDEN.to_arrays() | damage).items() if value is not None}
+    with pytest.raises(InputError, match="export again"):
+        Golden.from_arrays(arrays)
