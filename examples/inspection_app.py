@@ -1,15 +1,17 @@
-"""An inspection station in a page: a verdict for every picture that lies in a folder or arrives in it.
+"""An inspection station on a page: a verdict for every picture that lies in a folder or arrives in it.
 
     python examples/inspection_app.py d/topk pictures
     python examples/inspection_app.py d/topk incoming --watch --overlays seen
 
-What it embeds is three lines: `edgevit.load`, `session.predict`, `draw_depth`. Neither torch nor onnx is needed.
+What it embeds is three calls: `edgevit.load`, `session.predict`, `draw_depth`. Neither torch nor onnx is needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,36 +25,37 @@ from edgevit.runtimes.prediction import Prediction
 POLL_S = 0.2
 
 
-def main() -> None:
+def inspect(bundle: Path, folder: Path, *, watch: bool, overlays: Path | None, threads: int | None) -> None:
     """Judge pictures until there are no more, or until Ctrl-C when watching."""
-    arguments = parse()
-    counts: dict[str, int] = {}
-    with edgevit.load(arguments.bundle, threads=arguments.threads) as session:
+    found: Counter[str] = Counter()
+    with edgevit.load(bundle, threads=threads) as session:
         try:
-            for path in pictures(arguments.folder, arguments.watch):
+            for path in pictures(folder, watch):
                 try:
                     prediction = session.predict(path)
                 except EdgevitError as error:
                     print(f"{path.name}: no verdict: {error}")  # one bad picture must not stop the line
                     continue
                 print(verdict(path, prediction), flush=True)
-                counts[prediction.label] = counts.get(prediction.label, 0) + 1
-                if arguments.overlays is not None and prediction.routing is not None:
-                    arguments.overlays.mkdir(parents=True, exist_ok=True)
-                    overlay = draw_depth(open_image(path), prediction.routing)
-                    overlay.save(arguments.overlays / f"{path.stem}.depth.png")
+                found[prediction.label] += 1
+                if overlays is not None and prediction.routing is not None:
+                    overlays.mkdir(parents=True, exist_ok=True)
+                    draw_depth(open_image(path), prediction.routing).save(overlays / f"{path.stem}.depth.png")
         except KeyboardInterrupt:
             print()
-    print(", ".join(f"{label} {count}" for label, count in sorted(counts.items())) or "no pictures")
+    print(", ".join(f"{label} {count}" for label, count in found.most_common()) or "no pictures")
 
 
 def pictures(folder: Path, watch: bool) -> Iterator[Path]:
-    """Every picture of a folder once, in the order of their names; when watching, those that arrive later too."""
-    seen: set[Path] = set()
+    """The pictures of a folder in the order of their names; when watching, those that arrive or change later too."""
+    seen: dict[Path, int] = {}
     while True:
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in IMAGE_EXTENSIONS and path not in seen:
-                seen.add(path)
+            if path.suffix.lower() not in IMAGE_EXTENSIONS:
+                continue
+            changed_ns = path.stat().st_mtime_ns  # a picture that was still being written comes again when it is whole
+            if seen.get(path) != changed_ns:
+                seen[path] = changed_ns
                 yield path
         if not watch:
             return
@@ -60,23 +63,29 @@ def pictures(folder: Path, watch: bool) -> Iterator[Path]:
 
 
 def verdict(path: Path, prediction: Prediction) -> str:
-    """One line: the label, how sure, and what share of a dense model's work the picture was given."""
-    line = f"{path.name:<36} {prediction.label:<34} {prediction.score:6.1%}"
+    """One line: the label, how sure, and the share of a dense model's steps that the picture was given."""
+    line = f"{path.name:<38} {prediction.label:<34} {100 * prediction.score:5.1f} %"
     if prediction.routing is not None:
         counts = prediction.routing.counts
-        line += f"   depth {sum(counts) / (len(counts) * counts[0]):4.0%}"
-    return f"{line}   {prediction.timings.total_ns / 1e6:5.1f} ms"
+        line += f"   depth {100 * sum(counts) / (len(counts) * counts[0]):3.0f} %"
+    return f"{line}   {prediction.timings.total_ns / 1e6:6.1f} ms"
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
+def main() -> None:
+    """Read the command line; what the user can mend is one line."""
     parser = argparse.ArgumentParser(description="A verdict for every picture in a folder.")
     parser.add_argument("bundle", type=Path, help="a folder that `edgevit export` wrote")
     parser.add_argument("folder", type=Path, help="where the pictures are")
     parser.add_argument("--watch", action="store_true", help="go on with the pictures that arrive")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="draw where the model looked, into this folder")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.folder.is_dir():
+        parser.error(f"{arguments.folder}: no such folder")
+    try:
+        inspect(**vars(arguments))
+    except EdgevitError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 
 from edgevit import api, console
 from edgevit.commands.options import Json, Threads, given, setting
-from edgevit.errors import CheckFailed
+from edgevit.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from edgevit.benchmarks import Comparison, Measurement, Progress, Summary
@@ -30,12 +30,14 @@ _Scenario = Annotated[
 ]
 _SamplesPerQuery = Annotated[int | None, setting("--samples-per-query", "N", "Images of a multi-stream query.", "8")]
 _PeriodMs = Annotated[float | None, setting("--period-ms", "X", "Milliseconds between paced queries.", "none")]
+_Poisson = Annotated[bool, typer.Option("--poisson", help="Let paced queries come at random, with that mean period.")]
 _DeadlineMs = Annotated[float | None, setting("--deadline-ms", "X", "Count the queries that take longer.", "none")]
 _Warmup = Annotated[float | None, setting("--warmup", "S", "Longest warm-up; the data end it.", "15")]
 _Duration = Annotated[float | None, setting("--duration", "S", "Seconds that each is timed at least.", "10")]
 _Iterations = Annotated[int | None, setting("--iterations", "N", "Queries that each runs at least.", "100")]
 _Percentiles = Annotated[list[float] | None, setting("--percentile", "P", "To report; again for more.", "50, 90, 99")]
 _Seed = Annotated[int | None, setting("--seed", "N", "Of noise, order and intervals.", "0")]
+_Cpus = Annotated[str | None, setting("--cpus", "N,N,...", "CPUs that every candidate is bound to.", "as it is now")]
 _Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything stands against the figures.")]
 _Output = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", help="Write every sample and fact as JSON, too.")
@@ -49,6 +51,7 @@ def bench(
     scenario: _Scenario = None,
     samples_per_query: _SamplesPerQuery = None,
     period_ms: _PeriodMs = None,
+    poisson: _Poisson = False,
     deadline_ms: _DeadlineMs = None,
     warmup: _Warmup = None,
     duration: _Duration = None,
@@ -56,6 +59,7 @@ def bench(
     percentile: _Percentiles = None,
     seed: _Seed = None,
     threads: Threads = None,
+    cpus: _Cpus = None,
     output: _Output = None,
     strict: _Strict = False,
     json: Json = False,
@@ -69,12 +73,14 @@ def bench(
         scenario=scenario,
         samples_per_query=samples_per_query,
         period_ms=period_ms,
+        arrivals="poisson" if poisson else None,
         deadline_ms=deadline_ms,
         warmup_cap_s=warmup,
         min_duration_s=duration,
         min_queries=iterations,
         percentiles=tuple(percentile) if percentile else None,
         seed=seed,
+        cpus=None if cpus is None else _numbers(cpus),
     )
     # Not live: nothing of this process may run while a candidate is timed.
     with console.progress(live=False) as tell:
@@ -98,6 +104,13 @@ def bench(
     else:
         _show(measurement, summary)
     _judge(measurement, summary, strict)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--cpus {text}: wanted numbers with commas between them, such as 0,1") from None
 
 
 def _doing(at: Progress) -> str:

@@ -125,7 +125,7 @@ def _suits(manifest: Manifest, target: Target) -> Iterator[Finding]:
     alike = (
         made_for.runtime == target.runtime
         and made_for.attention == target.attention
-        and manifest.opset <= target.opset
+        and manifest.opset <= target.newest_opset
         and manifest.precision_achieved in target.precisions
     )
     graph = f"a graph for {manifest.target}, {manifest.precision_achieved}, opset {manifest.opset}"

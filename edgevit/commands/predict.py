@@ -74,16 +74,13 @@ def _draw(files: Sequence[Path], predictions: Sequence[Prediction], preprocess: 
 
 def _show(files: Sequence[Path], predictions: Sequence[Prediction]) -> None:
     routed = any(prediction.routing is not None for prediction in predictions)
-    columns = ["image", "label", ">score", ">ms"] + ["patches at each step"] * routed
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        names = [str(file) for file in files]
     rows = []
-    for file, prediction in zip(files, predictions, strict=True):
-        row = [
-            str(file),
-            prediction.label,
-            f"{prediction.score:.3f}",
-            console.milliseconds(prediction.timings.total_ns),
-        ]
+    for name, prediction in zip(names, predictions, strict=True):
+        row = [name, prediction.label, f"{prediction.score:.3f}", console.milliseconds(prediction.timings.total_ns)]
         if prediction.routing is not None:
             row.append(" ".join(map(str, prediction.routing.counts)))
         rows.append(row)
-    console.show_table(columns, rows)
+    console.show_table(["image", "label", ">score", ">ms"] + ["patches at each step"] * routed, rows)

@@ -53,16 +53,17 @@ def test_options_become_settings_and_the_rest_keeps_its_default(edgevit, asked, 
     outcome = edgevit(
         "bench", bundle, "--runtime", "ort", "--runtime", "null", "--data", pictures, "--threads", "1",
         "--duration", "3", "--iterations", "7", "--warmup", "2", "--percentile", "50", "--percentile", "95",
-        "--deadline-ms", "1000", "--seed", "5", "--json",
+        "--deadline-ms", "1000", "--seed", "5", "--cpus", "0", "--json",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     (call,) = asked
     wanted = {
         "bundles": [bundle], "runtimes": ["ort", "null"], "data": pictures, "threads": 1, "min_duration_s": 3.0,
         "min_queries": 7, "warmup_cap_s": 2.0, "percentiles": (50.0, 95.0), "deadline_ms": 1000.0, "seed": 5,
+        "cpus": (0,),
     }  # fmt: skip
     assert {name: call[name] for name in wanted} == wanted
-    assert "scenario" not in call and "period_ms" not in call
+    assert call.keys().isdisjoint({"scenario", "period_ms", "arrivals"})
     summary = outcome.json
     assert [candidate["name"] for candidate in summary["candidates"]] == ["topk @ ort", "topk @ null"]
     assert [comparison["candidate"] for comparison in summary["comparisons"]] == ["topk @ null"]
@@ -115,6 +116,8 @@ def test_being_strict_turns_a_check_into_an_error(edgevit, asked, bundle):
     [
         (["--percentile", "100"], "percentile is 100"),
         (["--period-ms", "5"], "period"),
+        (["--scenario", "paced", "--poisson"], "period_ms"),
+        (["--cpus", "all"], "--cpus all: wanted numbers"),
         (["--scenario", "server"], "invalid value for '--scenario'"),
         (["--duration", "0"], "min_duration_s is 0"),
         (["--runtime", "tensorflow"], "unknown runtime 'tensorflow'"),
