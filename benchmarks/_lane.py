@@ -12,6 +12,7 @@ from edgevit.spec import TensorSpec
 
 from .candidate import Candidate
 from .child import CandidateFailed, Child, Failure
+from .layers import LayerCost, Profile
 from .measurement import CandidateResult, Loaded, Samples, WarmUp
 from .schedule import BatchOrder, calls_per_query
 from .settings import Settings
@@ -179,6 +180,30 @@ class Lane:
             self._peak = memory.get("peak_resident_bytes", self._peak)
 
         self._attempt(run_block)
+
+    def profile(self) -> Profile:
+        """Time the candidate's layers, or say why not."""
+        queries = self._settings.profile_queries
+        replies: list[Mapping[str, object]] = []
+
+        def profile() -> None:
+            assert self._child is not None
+            assert self.loaded is not None
+            which = BatchOrder(self.loaded.batches, 1, self._settings.seed).next_block(queries)[:, 0]
+            # Profiling builds the graph anew, so it may take as long as loading does.
+            reply, _ = self._child.ask(
+                {"command": "profile"}, {"batches": which}, timeout_s=self._settings.load_timeout_s
+            )
+            replies.append(reply)
+
+        self._attempt(profile)
+        name = self.candidate.name
+        if not replies:
+            return Profile(name, 0, (), "it was not loaded" if self.failure is None else self.failure.reason)
+        if "absence" in replies[0]:
+            return Profile(name, 0, (), str(replies[0]["absence"]))
+        layers = tuple(LayerCost(**layer) for layer in replies[0]["layers"])  # type: ignore[attr-defined]
+        return Profile(name, queries, layers, None)
 
     def run_loadgen(self, queries: int, expected_s: float, seed: int) -> tuple[float, float] | None:
         """Median and 90th percentile that loadgen sees, in nanoseconds; None if the candidate has failed."""

@@ -19,6 +19,7 @@ from ._lane import Lane, Launch
 from .candidate import Candidate, validate_together
 from .child import start_process
 from .facts import machine_facts
+from .layers import Profile
 from .measurement import Measurement, Pilot
 from .order_statistics import Interval, percentile_interval
 from .readers import all_readers
@@ -28,7 +29,7 @@ from .telemetry import Reader, Sampler
 
 __all__ = ["Progress", "Running", "measure"]
 
-_Phase = Literal["load", "warm-up", "pilot", "measure"]
+_Phase = Literal["load", "warm-up", "pilot", "measure", "profile"]
 _PROGRESS_PERIOD_S = 0.25
 
 
@@ -104,6 +105,7 @@ def measure(
         run.warm_up()
         run.pilot()
         run.rounds()
+        run.profile()
     except KeyboardInterrupt:
         if not any(lane.measured.queries for lane in run.lanes):
             raise
@@ -121,6 +123,7 @@ def measure(
         image_names=tuple(image_names),
         started_at=started_at,
         elapsed_s=time.monotonic() - start,
+        profiles=run.profiles,
         telemetry=telemetry,
         command_line=tuple(command_line),
     )
@@ -136,6 +139,7 @@ class _Run:
         self.orders: list[tuple[int, ...]] = []
         self.pilot_result: Pilot | None = None
         self.pids: dict[str, int] = {}
+        self.profiles: tuple[Profile, ...] = ()
         self._settings = settings
         self._progress = progress
         self._launch = launch
@@ -192,6 +196,16 @@ class _Run:
     def rounds(self) -> None:
         """Run blocks of all candidates in turn until everyone has enough."""
         self._interleave(self.lanes, "measure", self.orders)
+
+    def profile(self) -> None:
+        """Time the layers of every candidate, when all timing is over."""
+        if not self._settings.profile_queries:
+            return
+        profiles = []
+        for index, lane in enumerate(self.lanes):
+            self._tell("profile", lane.candidate.name, index / len(self.lanes), None)
+            profiles.append(lane.profile())
+        self.profiles = tuple(profiles)
 
     def close(self) -> None:
         """End all processes."""

@@ -12,6 +12,7 @@ from edgevit.spec import TensorSpec
 
 from .candidate import Candidate
 from .child import Failure
+from .layers import Profile
 from .settings import Settings
 from .telemetry import Telemetry
 
@@ -155,6 +156,7 @@ class Measurement:
         image_names: names of the images, in the order of the candidates' images files; empty for noise.
         started_at: ISO 8601 in UTC.
         elapsed_s: wall time from start to end.
+        profiles: time by layer of each candidate, where it was asked for.
         telemetry: what was read beside it.
         command_line: as the caller gave it, for the record.
     """
@@ -168,5 +170,6 @@ class Measurement:
     image_names: tuple[str, ...]
     started_at: str
     elapsed_s: float
+    profiles: tuple[Profile, ...] = field(default=())
     telemetry: Telemetry = field(default=Telemetry((), ()))
     command_line: tuple[str, ...] = field(default=())

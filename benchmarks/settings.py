@@ -40,6 +40,7 @@ class Settings:
         confidence: of the intervals beside percentiles, miss rates and correlations.
         verdict_confidence: of the interval that a verdict faster or slower rests on.
         pilot_rounds: rounds of the A/A pilot that precedes a comparison; 0 for none.
+        profile_queries: queries profiled by layer after the timed run, in a run of their own; 0 for none.
         noise_images: number of different noise batches where candidates have no images.
         seed: of the noise, the order of blocks and images, the arrivals and the bootstrap.
         cpus: CPUs every candidate is bound to; None leaves the affinity as it is. It is recorded either way.
@@ -67,6 +68,7 @@ class Settings:
     confidence: float = 0.95
     verdict_confidence: float = 0.99
     pilot_rounds: int = 20
+    profile_queries: int = 0
     noise_images: int = 8
     seed: int = 0
     cpus: tuple[int, ...] | None = None
@@ -90,7 +92,7 @@ class Settings:
             _not_negative(name, getattr(self, name))
         for name in ("samples_per_query", "min_queries", "min_rounds", "noise_images"):
             _count(name, getattr(self, name), least=1)
-        for name in ("lead_in_queries", "pilot_rounds", "seed"):
+        for name in ("lead_in_queries", "pilot_rounds", "profile_queries", "seed"):
             _count(name, getattr(self, name), least=0)
         for name in ("period_ms", "deadline_ms"):
             if getattr(self, name) is not None:

@@ -18,12 +18,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgevit.errors import EdgevitError, InputError
-from edgevit.probes import DeviceTimer
+from edgevit.probes import DeviceTimer, LayerProfiler
 from edgevit.runner import Runner
 
 from ._loadgen import run_single_stream
 from ._wire import decode, encode
 from .facts import library_versions
+from .layers import layer_costs
 from .loops import Clock, SystemClock, Times, closed_loop, paced_loop
 from .process_memory import read_process_memory
 
@@ -51,6 +52,7 @@ class Worker:
             "load": self._load,
             "route": self._route,
             "block": self._block,
+            "profile": self._profile,
             "loadgen": self._loadgen,
             "close": self._close,
         }
@@ -117,6 +119,14 @@ class Worker:
         else:
             times = closed_loop(runner, queries, self._clock, self._read_device_ns)
         return {"memory": read_process_memory()}, _columns(times)
+
+    def _profile(self, message: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> _Reply:
+        """Time the layers over `batches` int64 [queries], if the runner can."""
+        runner = self._loaded()
+        if not isinstance(runner, LayerProfiler):
+            return {"absence": f"the {runner.facts['runtime']} runner does not time its layers"}, {}
+        times = runner.profile([self._batches[index] for index in arrays["batches"].tolist()])
+        return {"layers": [asdict(layer) for layer in layer_costs(times)]}, {}
 
     def _loadgen(self, message: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> _Reply:
         """Run loadgen's single-stream test."""

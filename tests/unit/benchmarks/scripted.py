@@ -13,6 +13,7 @@ from edgevit.benchmarks.candidate import Candidate
 from edgevit.benchmarks.child import CandidateFailed, Failure
 from edgevit.benchmarks.worker import Worker
 from edgevit.errors import InputError
+from edgevit.probes import LayerTime
 from edgevit.spec import TensorSpec
 
 
@@ -136,8 +137,25 @@ class ScriptedRunner:
             raise KeyboardInterrupt
 
 
-def make(**arguments: object) -> ScriptedRunner:
+class LayeredRunner(ScriptedRunner):
+    """One that times its layers, too."""
+
+    def __init__(self, layers: dict[str, int], **arguments: object) -> None:
+        super().__init__(**arguments)  # type: ignore[arg-type]
+        self._layers = layers
+
+    def profile(self, batches: list[np.ndarray]) -> list[LayerTime]:
+        return [
+            LayerTime(layer, layer.rpartition("/")[2], query, duration_ns)
+            for query in range(len(batches))
+            for layer, duration_ns in self._layers.items()
+        ]
+
+
+def make(layers: dict[str, int] | None = None, **arguments: object) -> ScriptedRunner:
     """The factory: `scripted:make`."""
+    if layers is not None:
+        return LayeredRunner(layers, **arguments)
     return ScriptedRunner(**arguments)  # type: ignore[arg-type]
 
 
