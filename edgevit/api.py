@@ -387,8 +387,12 @@ def _truth(folder: ImageFolder, labels: tuple[str, ...], model: str) -> np.ndarr
 
 def _names(bundles: Sequence[str | Path]) -> list[str]:
     """What reports call the bundles: their folders' names, or the paths as given where two are alike."""
-    short = [Path(bundle).resolve().name for bundle in bundles]
-    return short if len(set(short)) == len(short) else [str(bundle) for bundle in bundles]
+    names = [Path(bundle).resolve().name for bundle in bundles]
+    if len(set(names)) < len(names):
+        names = [str(bundle) for bundle in bundles]
+    # The same bundle again is a candidate of its own: that is how to see what the machine's noise amounts to.
+    again = [names[:number].count(name) for number, name in enumerate(names)]
+    return [f"{name} #{times + 1}" if times else name for name, times in zip(names, again, strict=True)]
 
 
 def _save_preprocessed(images: Sequence[Path], preprocess: Preprocess, file: Path) -> None:

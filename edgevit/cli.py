@@ -106,9 +106,11 @@ def _fail(problem: str, status: int) -> int:
 
 def _usage(error: typer.TyperException) -> str:
     """typer's sentence in the form of our own errors: what was wrong, then what to do."""
-    problem = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    problem = error.format_message().rstrip(".")
     problem = f"{problem[:1].lower()}{problem[1:]}"
-    if problem.endswith("?"):
-        return problem
+    for hint in (". Did you mean ", " (Possible options: "):
+        wrong, found, instead = problem.partition(hint)
+        if found:
+            return f"{wrong}; did you mean {instead.rstrip(')?')}?"
     context: typer.Context | None = getattr(error, "ctx", None)
     return f"{problem}; see {context.command_path if context else 'edgevit'} --help"

@@ -83,6 +83,11 @@ def test_bundles_of_one_name_are_called_by_their_paths(make_bundle, tmp_path):
     assert [result.candidate.name for result in measurement.results] == [str(path) for path in paths]
 
 
+def test_a_bundle_against_itself_is_numbered(bundle):
+    measurement = api.measure([bundle, bundle], **QUICK)
+    assert [result.candidate.name for result in measurement.results] == [str(bundle), f"{bundle} #2"]
+
+
 def test_a_candidate_that_fails_is_an_error_and_the_others_are_shown(edgevit, monkeypatch, make_bundle):
     measurement = api.measure([make_bundle("dense", routed=False), make_bundle("topk")], **QUICK)
     failed = dataclasses.replace(measurement.results[1], failure=Failure("died", "killed by signal 9"))
