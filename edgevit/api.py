@@ -314,8 +314,10 @@ def measure(
 ) -> Measurement:
     """Time bundles side by side: one process each, in interleaved blocks, every sample kept.
 
+        from edgevit.benchmarks import summarise
+
         measurement = edgevit.measure(["d/dense", "d/topk"], min_duration_s=10)
-        print(edgevit.benchmarks.summarise(measurement).comparisons)
+        print(summarise(measurement).comparisons)
 
     Args:
         bundles: folders that exports wrote; the first is the reference of every ratio.

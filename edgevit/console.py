@@ -40,8 +40,8 @@ __all__ = [
     "size",
 ]
 
-# A list of numbers that `json` has laid out over several lines; no string holds a line break, so none is matched.
-_LIST_OF_NUMBERS = re.compile(r'\[\n([^\[\]{}"]*?)\n *\]')
+# A list of scalars but strings that `json` has laid out over several lines. No string holds a line break: none matches.
+_FLAT_LIST = re.compile(r'\[\n([^\[\]{}"]*?)\n *\]')
 
 # Where no terminal gives a width, lines are as long as they need to be: a program reads them.
 _PIPE_WIDTH = 400
@@ -57,7 +57,7 @@ class Tell(Protocol):
 def show_json(result: object) -> None:
     """Print a result as one JSON document: dataclasses as objects, keys in the order of their fields."""
     text = json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath)
-    print(_LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
+    print(_FLAT_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
 
 
 def show_line(*parts: str | Text) -> None:

@@ -103,6 +103,8 @@ def bench(
         console.show_json(summary)
     else:
         _show(measurement, summary)
+    if output is not None:
+        console.note(f"every sample in {output}")
     _judge(measurement, summary, strict)
 
 

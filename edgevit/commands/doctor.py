@@ -94,13 +94,15 @@ def _try(path: Path, target: str | None) -> Iterator[Finding]:
         yield Finding("files", False, str(error))
         return
     yield Finding("files", True, f"{len(bundle.manifest.files)} files, every hash as in the manifest")
-    for runtime in RUNTIMES:
-        # One that is not installed is no fault of the bundle's, unless it is the one that its target asks for.
-        asked = runtime.name == (wanted or target_named(bundle.manifest.target)).runtime
-        if runtime.library is not None and (runtime.installed or asked):
-            yield _run(bundle, runtime.name)
     if wanted is not None:
         yield from _suits(bundle.manifest, wanted)
+    # A runtime that is not there is no fault of the bundle's, unless it is the one that its target asks for.
+    asked = (wanted or target_named(bundle.manifest.target)).runtime
+    if asked not in [runtime.name for runtime in RUNTIMES]:
+        yield Finding(asked, False, "this edgevit has no such runtime; take a bundle for a target of another")
+    for runtime in RUNTIMES:
+        if runtime.library is not None and (runtime.installed or runtime.name == asked):
+            yield _run(bundle, runtime.name)
 
 
 def _run(bundle: Bundle, runtime: str) -> Finding:

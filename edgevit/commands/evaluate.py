@@ -53,6 +53,7 @@ def evaluate(
         from edgevit.confusion_picture import confusion_picture
 
         write_png(confusion, confusion_picture(result.evaluation))
+        console.note(f"confusion matrix in {confusion}")
     if json:
         console.show_json(result)
         return

@@ -93,11 +93,15 @@ def export(
         atol=atol,
         rtol=rtol,
     )
+    if output is None:
+        from edgevit.export.settings import ExportSettings
+
+        output = Path(f"{model.replace(':', '.')}-{target or ExportSettings().target}")
     with console.progress() as tell:
         tell(0.0, "load the model")
         bundle = api.export_model(
             model,
-            output=output or f"{model.replace(':', '.')}-{target or 'cpu-x86'}",
+            output=output,
             checkpoint=checkpoint,
             num_classes=num_classes,
             input_size=input_size,

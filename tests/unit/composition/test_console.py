@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgevit import console
@@ -30,11 +30,11 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES)
 def test_json_that_is_laid_out_is_still_the_same_json(value):
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    assert json.loads(console._LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)) == value
+    assert json.loads(console._FLAT_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text)) == value
 
 
 def test_json_refuses_what_json_has_not(capsys):

@@ -166,6 +166,12 @@ def test_doctor_checks_a_bundle_for_a_target(edgevit, monkeypatch, bundle, targe
         assert "export it again with --target jetson-orin" in outcome.error
 
 
+def test_doctor_says_that_a_bundles_runtime_does_not_exist_yet(edgevit, make_bundle):
+    outcome = edgevit("doctor", make_bundle(target="jetson-thor"))
+    assert outcome.status == 1
+    assert "trt: this edgevit has no such runtime" in outcome.error
+
+
 def test_doctor_knows_another_instruction_set(edgevit, monkeypatch, bundle):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert "this machine is x86_64, cpu-arm is AArch64" in edgevit("doctor", bundle, "--target", "cpu-arm").error
