@@ -72,7 +72,7 @@ def show_evaluation(evaluation: Evaluation, title: str, more: Mapping[str, str])
     }
     if evaluation.auroc is not None:
         facts["AUROC"] = f"{evaluation.auroc:.4f}"
-    console.show_facts(facts | more, title)
+    console.show_facts({**facts, **more}, title)
     console.show_line("")
     console.show_table(
         ("class", ">images", ">recall", f"{evaluation.confidence:.0%} interval".replace("%", " %"), "mistaken for"),
