@@ -145,9 +145,6 @@ class OrtRunner:
 
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # A hidden token's weight in a softmax is exp of a large negative number, which ONNX Runtime rounds to a
-        # denormal; sums over those made a masked graph's softmax eight times slower.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 4  # fatal: whatever is an error is raised, and standard error is the program's
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
