@@ -9,11 +9,18 @@ from .candidate import Candidate
 from .checks import Check
 from .comparison import Comparison, RatioInterval
 from .harness import Progress, Running, measure
+from .json_schema import report_schema
+from .layers import LayerCost, Profile
+from .loadgen_check import LoadgenCheck, check_loadgen
 from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import Interval, Percentile
+from .report_html import measurement_to_html
 from .report_json import measurement_from_json, measurement_to_json
+from .report_tables import measurement_to_csv, measurement_to_markdown
 from .settings import Settings
+from .stored import Gate, StoredComparison, compare_stored, differences, judge_baseline
 from .summary import CandidateSummary, Summary, summarise
+from .triggers import read_trigger_file
 
 __all__ = [
     "Candidate",
@@ -21,17 +28,31 @@ __all__ = [
     "CandidateSummary",
     "Check",
     "Comparison",
+    "Gate",
     "Interval",
+    "LayerCost",
+    "LoadgenCheck",
     "Measurement",
     "Percentile",
+    "Profile",
     "Progress",
     "RatioInterval",
     "Running",
     "Samples",
     "Settings",
+    "StoredComparison",
     "Summary",
+    "check_loadgen",
+    "compare_stored",
+    "differences",
+    "judge_baseline",
     "measure",
     "measurement_from_json",
+    "measurement_to_csv",
+    "measurement_to_html",
     "measurement_to_json",
+    "measurement_to_markdown",
+    "read_trigger_file",
+    "report_schema",
     "summarise",
 ]
