@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from edgevit import strict_json
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, cannot_write
 from edgevit.metrics import Evaluation
-from edgevit.models.checkpoint import Checkpoint, check_weights, save_checkpoint
+from edgevit.models.checkpoint import Checkpoint, check_weights, load_checkpoint, save_checkpoint
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.preprocess import Preprocess
 from edgevit.training.data import LabelledImages
@@ -77,7 +77,8 @@ def train(
     """Train, and keep the averaged weights of the last epoch (not of the best: val stays unseen by the choice).
 
     Writes `state.safetensors` into `output`, at once and after every epoch, and at the end `checkpoint.safetensors` and
-    `metrics.json`. Under torchrun every process calls this with the same arguments, and the first one writes.
+    `metrics.json`; a finished run that is resumed keeps the thresholds that its checkpoint has been given since. Under
+    torchrun every process calls this with the same arguments, and the first one writes.
 
     Args:
         config: of the model.
@@ -94,7 +95,8 @@ def train(
     Raises:
         InputError: config, data and initial weights do not fit each other; `output` holds a run and `resume` is not
             asked; the run to resume had other settings, data or number of processes, or its state is damaged; the
-            loss stops being a number; a file cannot be written. The last epoch's state is kept.
+            loss stops being a number; `checkpoint.safetensors` is there and not this run's; a file cannot be written.
+            The last epoch's state is kept.
     """
     _check_fit(config, data)
     with join_world() as world:
@@ -171,8 +173,9 @@ class _Run:
             self._keep()
         result = self._validate()
         if self.world.leads:
-            kept = Checkpoint(self.kept.eval(), self.data.train.labels, self.data.preprocess)
-            save_checkpoint(self.output / _CHECKPOINT, kept)
+            model = self.kept.eval()
+            model.config = replace(model.config, thresholds=_thresholds_of(self.output / _CHECKPOINT, model))
+            save_checkpoint(self.output / _CHECKPOINT, Checkpoint(model, self.data.train.labels, self.data.preprocess))
             atomic_write(self.output / _METRICS, strict_json.encode(self._metrics(result)))
         return result
 
@@ -233,7 +236,7 @@ class _Run:
 
     def _metrics(self, result: Evaluation) -> dict[str, Any]:
         return {
-            "config": self.config,
+            "config": self.kept.config,  # with the thresholds of an earlier calibration
             "settings": self.settings,
             "preprocess": self.data.preprocess,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -264,6 +267,22 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _thresholds_of(path: Path, model: RecursiveViT) -> tuple[float, ...] | None:
+    """The thresholds of the checkpoint about to be written anew: the one thing in it that training does not make.
+
+    Raises:
+        InputError: what lies there is no checkpoint of this very model, and writing would lose it.
+    """
+    if not path.exists():
+        return model.config.thresholds
+    there = load_checkpoint(path).model
+    ours, theirs = model.state_dict(), there.state_dict()
+    same = replace(there.config, thresholds=None) == replace(model.config, thresholds=None)
+    if not same or any(not torch.equal(value.cpu(), theirs[name]) for name, value in ours.items()):
+        raise InputError(f"{path}: its weights are not this run's; move it away and resume once more")
+    return there.config.thresholds
 
 
 def _described(images: LabelledImages) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgevit import strict_json
 from edgevit.errors import InputError
+from edgevit.files import atomic_write
 from edgevit.metrics import Evaluation
 from edgevit.models.catalog import entry_named, open_model
 from edgevit.models.checkpoint import load_checkpoint, save_checkpoint
@@ -59,10 +61,11 @@ def train_on_folder(
         data: `train` and `val`, or one folder per class to be split.
         settings: of the run.
         output: folder of the run, made if it is not there: `checkpoint.safetensors`, `metrics.json` and the
-            state to resume from.
+            state to resume from (`state.safetensors`).
         initial: a checkpoint of the same architecture to start from, with its preprocessing.
         resume: go on with the run in `output`.
-        calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint.
+        calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint
+            and, under `config`, in `metrics.json`; without it a finished run keeps those it has.
         val_share: share of each class to hold out where there is no `val`.
         run_length: neighbouring files that go to one side of that split together.
         report: called after every step on the leading process with the share of the run that is done.
@@ -90,7 +93,7 @@ def train_on_folder(
     evaluation = train(config, pictures, settings, output, initial=weights, resume=resume, report=tell)
     checkpoint = output / "checkpoint.safetensors"
     leads = os.environ.get("RANK", "0") == "0"  # torchrun's number of this process
-    thresholds = _calibrated(checkpoint, pictures.train) if calibrate and leads else None
+    thresholds = _calibrated(checkpoint, output / "metrics.json", pictures.train) if calibrate and leads else None
     return Trained(checkpoint=checkpoint, evaluation=evaluation, thresholds=thresholds)
 
 
@@ -108,9 +111,12 @@ def _initial_weights(
     return weights, stored.preprocess
 
 
-def _calibrated(checkpoint: Path, images: LabelledImages) -> tuple[float, ...] | None:
-    """Put thresholds into a checkpoint that meet its capacities on these pictures, and return them."""
+def _calibrated(checkpoint: Path, metrics: Path, images: LabelledImages) -> tuple[float, ...] | None:
+    """Put thresholds into a checkpoint and its metrics that meet its capacities on these pictures; return them."""
     stored = load_checkpoint(checkpoint)
     model = calibrate_thresholds(stored.model, images, stored.preprocess)
     save_checkpoint(checkpoint, replace(stored, model=model))
+    record = strict_json.parse(metrics.read_bytes(), str(metrics))
+    assert isinstance(record, dict)  # the training has just written it
+    atomic_write(metrics, strict_json.encode(record | {"config": model.config}))
     return model.config.thresholds

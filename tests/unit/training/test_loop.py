@@ -18,7 +18,7 @@ from tiny_run import CONFIG, SETTINGS
 
 from edgevit.errors import InputError
 from edgevit.metrics import Evaluation
-from edgevit.models.checkpoint import load_checkpoint
+from edgevit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
 from edgevit.models.tensor_file import pack, unpack
 from edgevit.training.augment import Augmentation
@@ -94,6 +94,17 @@ def test_a_finished_run_can_be_resumed_and_stays_what_it_is(finished: Finished, 
     (output / "checkpoint.safetensors").unlink()
     assert train(CONFIG, DATA, SETTINGS, output, resume=True) == finished[1]
     assert content(output) == content(finished[0])
+
+
+def test_a_checkpoint_that_is_not_the_runs_is_not_written_over(finished: Finished, tmp_path: Path) -> None:
+    output = copied(finished[0], tmp_path / "copy")
+    other = load_checkpoint(output / "checkpoint.safetensors")
+    torch.nn.init.zeros_(other.model.head.bias)
+    save_checkpoint(output / "checkpoint.safetensors", other)
+    line = refused(lambda: train(CONFIG, DATA, SETTINGS, output, resume=True), output)
+    assert line == (
+        f"{output / 'checkpoint.safetensors'}: its weights are not this run's; move it away and resume once more"
+    )
 
 
 def test_a_run_killed_before_its_first_epoch_can_be_resumed(finished: Finished, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def test_thresholds_are_calibrated_on_request_and_kept(data: Path, tmp_path: Pat
     weights = load_checkpoint(trained.checkpoint).model.state_dict()
     for name, value in load_checkpoint(plain).model.state_dict().items():
         assert torch.equal(weights[name], value)
+
+
+def test_thresholds_stand_in_the_metrics_and_outlive_a_resumption(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    thresholds = run("tiny", data, output, calibrate=True).thresholds
+    assert thresholds is not None
+    before = {file.name: file.read_bytes() for file in output.iterdir()}
+    assert json.loads(before["metrics.json"])["config"]["thresholds"] == list(thresholds)
+    for calibrate in (False, True):
+        run("tiny", data, output, resume=True, calibrate=calibrate)
+        assert {file.name: file.read_bytes() for file in output.iterdir()} == before
 
 
 def saved(path: Path, labels: tuple[str, ...]) -> Checkpoint:
