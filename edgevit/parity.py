@@ -47,7 +47,11 @@ class Golden:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As named arrays for an npz file."""
         names = np.frombuffer("\n".join(self.names).encode(), np.uint8)  # an npz of plain numbers holds no text
-        arrays = {"names": names, "images": self.images.astype(np.float16), "logits": self.logits}
+        arrays: dict[str, np.ndarray] = {
+            "names": names,
+            "images": self.images.astype(np.float16),
+            "logits": self.logits,
+        }
         if self.depth is not None and self.margin is not None:
             arrays |= {"depth": self.depth, "margin": self.margin}
         return arrays
@@ -180,7 +184,8 @@ def _contradicting(outputs: dict[str, np.ndarray]) -> np.ndarray:
     depth, counts = outputs["depth"], outputs["counts"]
     steps = counts.shape[1]
     follows = np.stack([(depth > r).sum(axis=1) for r in range(steps)], axis=1)
-    return ((depth < 1) | (depth > steps)).any(axis=1) | (follows != counts).any(axis=1)
+    wrong: np.ndarray = np.any((depth < 1) | (depth > steps), axis=1) | np.any(follows != counts, axis=1)
+    return wrong
 
 
 def _tokens(name: str, wanted: np.ndarray, margin: np.ndarray, got: np.ndarray) -> tuple[list[NearTie], list[str]]:

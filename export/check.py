@@ -55,7 +55,14 @@ def _standard_operators(model: ir.Model) -> Iterator[str]:
 
 def _no_notes(model: ir.Model) -> Iterator[str]:
     graph = model.graph
-    noted = [model, graph, *_nodes(model), *graph.inputs, *graph.outputs, *graph.initializers.values()]
+    noted: list[ir.Model | ir.Graph | ir.Node | ir.Value] = [
+        model,
+        graph,
+        *_nodes(model),
+        *graph.inputs,
+        *graph.outputs,
+        *graph.initializers.values(),
+    ]
     for thing in noted:
         if thing.metadata_props or thing.doc_string:
             yield f"{getattr(thing, 'name', 'model')}: carries metadata, which may hold paths of this machine"

@@ -53,7 +53,8 @@ def _flops(node: ir.Node) -> int:
     left, right = _shape(node.inputs[0]), _shape(node.inputs[1])
     if node.op_type == "Conv":
         return result * math.prod(right[1:])  # weight: out x in/group x kernel
-    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
+    transposed = node.attributes.get("transA")
+    if node.op_type == "Gemm" and transposed is not None and transposed.as_int():
         return result * left[0]
     return result * left[-1]
 

@@ -24,9 +24,11 @@ def strip_notes(model: ir.Model) -> None:
     themselves, and stale ones make ONNX Runtime's quantizer fail.
     """
     common.ClearMetadataAndDocStringPass()(model)
-    for thing in (model, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        thing.metadata_props.clear()
-        thing.doc_string = None
+    model.metadata_props.clear()
+    model.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
     model.producer_name = "edgevit"
     model.producer_version = None
     model.graph.name = "edgevit"
