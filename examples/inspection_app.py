@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import edgevit
-from edgevit.errors import EdgevitError
+from edgevit.errors import EdgevitError, InputError
 from edgevit.image_folder import IMAGE_EXTENSIONS
 from edgevit.preprocess import open_image
 from edgevit.runtimes.overlay import draw_depth
@@ -27,8 +27,13 @@ POLL_S = 0.2
 
 def inspect(bundle: Path, folder: Path, *, watch: bool, overlays: Path | None, threads: int | None) -> None:
     """Judge pictures until there are no more, or until Ctrl-C when watching."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; wanted the one where the pictures are")
+    if overlays is not None and overlays.resolve() == folder.resolve():
+        raise InputError(f"--overlays {overlays}: they would be judged as pictures; give another folder")
     found: Counter[str] = Counter()
     with edgevit.load(bundle, threads=threads) as session:
+        preprocess = session.bundle.manifest.preprocess
         try:
             for path in pictures(folder, watch):
                 try:
@@ -40,26 +45,41 @@ def inspect(bundle: Path, folder: Path, *, watch: bool, overlays: Path | None, t
                 found[prediction.label] += 1
                 if overlays is not None and prediction.routing is not None:
                     overlays.mkdir(parents=True, exist_ok=True)
-                    draw_depth(open_image(path), prediction.routing).save(overlays / f"{path.stem}.depth.png")
+                    # Depths lie on what the model saw: the whole picture, or what was cropped from it.
+                    looked_at = preprocess.resized(path) if preprocess.resize == "crop" else open_image(path)
+                    draw_depth(looked_at, prediction.routing).save(overlays / f"{path.stem}.depth.png")
         except KeyboardInterrupt:
             print()
     print(", ".join(f"{label} {count}" for label, count in found.most_common()) or "no pictures")
 
 
 def pictures(folder: Path, watch: bool) -> Iterator[Path]:
-    """The pictures of a folder in the order of their names; when watching, those that arrive or change later too."""
-    seen: dict[Path, int] = {}
+    """The pictures of a folder in the order of their names; when watching, those that arrive or change later too.
+
+    When watching, a picture is given once its size and time are the same as a poll before: until then somebody may be
+    writing it. Should a writer pause for longer, the picture comes again when it has changed.
+    """
+    before: dict[Path, tuple[int, int]] = {}
+    given: dict[Path, tuple[int, int]] = {}
     while True:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in IMAGE_EXTENSIONS:
-                continue
-            changed_ns = path.stat().st_mtime_ns  # a picture that was still being written comes again when it is whole
-            if seen.get(path) != changed_ns:
-                seen[path] = changed_ns
+        now = {path: _state(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_EXTENSIONS}
+        for path, state in now.items():
+            if state is not None and state != given.get(path) and (not watch or state == before.get(path)):
+                given[path] = state
                 yield path
         if not watch:
             return
+        before = {path: state for path, state in now.items() if state is not None}
         time.sleep(POLL_S)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in ns; None if the file has just been taken away."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def verdict(path: Path, prediction: Prediction) -> str:
@@ -80,12 +100,11 @@ def main() -> None:
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="draw where the model looked, into this folder")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     arguments = parser.parse_args()
-    if not arguments.folder.is_dir():
-        parser.error(f"{arguments.folder}: no such folder")
     try:
         inspect(**vars(arguments))
-    except EdgevitError as error:
-        sys.exit(f"error: {error}")
+    except (EdgevitError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
