@@ -223,6 +223,8 @@ def evaluate(
     from edgevit.image_folder import ImageFolder
     from edgevit.metrics import evaluate as judge
 
+    if not Path(model).exists():
+        raise InputError(f"{model}: no such bundle or checkpoint; give a folder that an export wrote or a .safetensors")
     root = Path(data)
     if (root / "train").is_dir() and (root / "val").is_dir():
         root = root / "val"
@@ -233,6 +235,8 @@ def evaluate(
                 raise InputError(f"{model}: a bundle has its selection rule in its graph; leave --selection out")
             labels, answer_all = _answers_of(stack.enter_context(load(model, runtime, threads)))
         else:
+            if runtime != "auto" or threads is not None:
+                raise InputError(f"{model}: torch runs a checkpoint; leave --runtime and --threads out")
             with needs("train"):
                 from edgevit.training.answers import answers_of
             labels, answer_all = answers_of(Path(model), selection)

@@ -47,6 +47,21 @@ def test_a_flipped_byte_is_found_before_anything_runs(edgevit, bundle):
     assert "SHA-256 differs" in outcome.error
 
 
+def test_neither_a_bundle_nor_a_checkpoint_is_one_line(edgevit, pictures, tmp_path):
+    outcome = edgevit("eval", tmp_path / "none", pictures)
+    assert outcome.status == 2
+    assert outcome.error.startswith(f"{tmp_path / 'none'}: no such bundle or checkpoint; ")
+
+
+@pytest.mark.parametrize("option", [("--runtime", "ort"), ("--threads", "1")])
+def test_a_checkpoint_takes_no_runtime(edgevit, pictures, tmp_path, option):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"not looked at yet")
+    outcome = edgevit("eval", checkpoint, pictures, *option)
+    assert outcome.status == 2
+    assert outcome.error == f"{checkpoint}: torch runs a checkpoint; leave --runtime and --threads out"
+
+
 @pytest.mark.parametrize("command", ["verify", "info", "bench"])
 def test_no_bundle_is_one_line(edgevit, tmp_path, command):
     outcome = edgevit(command, tmp_path / "none")
