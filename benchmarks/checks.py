@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .conditions import while_measured
 from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import queries_needed
 from .pace import keep_pace
-from .telemetry import Series
 
 __all__ = ["Check", "query_overhead_ns", "run_checks"]
 
@@ -169,19 +169,8 @@ def _memory_grew(result: CandidateResult, measurement: Measurement) -> list[Chec
     return [Check("memory-grew", result.candidate.name, finding, "look for a leak with a longer --duration")]
 
 
-def _while_measured(measurement: Measurement, name: str) -> Series | None:
-    """A series cut to the time between the first measured query and the last."""
-    series = measurement.telemetry.find(name)
-    starts = [int(result.measured.start_ns[0]) for result in measurement.results if len(result.measured)]
-    if series is None or not starts:
-        return None
-    end = max(int(result.measured.end_ns[-1]) for result in measurement.results if len(result.measured))
-    inside = (series.time_ns >= min(starts)) & (series.time_ns <= end)
-    return Series(series.name, series.unit, series.source, series.time_ns[inside], series.value[inside])
-
-
 def _busy(measurement: Measurement) -> list[Check]:
-    others = _while_measured(measurement, "cpu_others")
+    others = while_measured(measurement, "cpu_others")
     if others is None or not len(others.value):
         return []
     cpus = float(others.value.mean()) * float(measurement.machine["cpus"])
@@ -193,13 +182,13 @@ def _busy(measurement: Measurement) -> list[Check]:
 
 def _throttled(measurement: Measurement) -> list[Check]:
     remedy = "cool the device or lower its power mode, and measure again"
-    events = _while_measured(measurement, "throttle_events_total")
+    events = while_measured(measurement, "throttle_events_total")
     if events is not None and len(events.value) and events.value[-1] > events.value[0]:
         finding = f"{events.value[-1] - events.value[0]:.0f} throttling events while measuring"
         return [Check("throttled", "", finding, remedy)]
     names = [series.name for series in measurement.telemetry.series if series.unit == "devices"]
     for name in names:
-        state = _while_measured(measurement, name)
+        state = while_measured(measurement, name)
         if state is not None and len(state.value) and state.value.max() > 0:
             share = float((state.value > 0).mean())
             return [Check("throttled", "", f"throttled in {100 * share:.0f} % of the readings ({name})", remedy)]
@@ -208,7 +197,7 @@ def _throttled(measurement: Measurement) -> list[Check]:
 
 def _clock_fell(measurement: Measurement) -> list[Check]:
     """Whether the CPU clock of the last third of the run is below nine tenths of that of the first."""
-    clock = _while_measured(measurement, "cpu_clock_mean")
+    clock = while_measured(measurement, "cpu_clock_mean")
     third = 0 if clock is None else len(clock.value) // 3
     if clock is None or third < 3:
         return []

@@ -145,9 +145,8 @@ class ProcessChild:
         how = f"exited with status {status}"
         if status < 0:
             how = f"was ended by signal {-status} ({signal.Signals(-status).name})"
-            if -status == signal.SIGKILL:
-                how += ", as the kernel does when memory runs out"
-        return Failure("died", f"'{self._name}' {how} during '{command}'", self._last_words())
+        hint = ", as the kernel does when memory runs out" if -status == signal.SIGKILL else ""
+        return Failure("died", f"'{self._name}' {how} during '{command}'{hint}", self._last_words())
 
     def _last_words(self) -> str:
         """The end of the process's standard error."""

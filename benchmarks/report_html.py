@@ -13,6 +13,7 @@ from edgevit.errors import MissingExtra
 from . import _page
 from ._charts import COLOURS, all_charts
 from ._words import duration, headline, machine_line, percentile_value, scenario_line, span
+from .conditions import Condition
 from .measurement import Measurement
 from .summary import CandidateSummary, Summary, summarise
 
@@ -44,7 +45,7 @@ def measurement_to_html(measurement: Measurement) -> str:
             f'<div class=chart id="chart-{number}" style="height:{chart.layout["height"]}px"></div></section>'
             for number, chart in enumerate(charts)
         ),
-        *_details(measurement),
+        *_details(measurement, summary),
         "</main>",
         f'<script type="application/json" id="charts">{_embedded(described)}</script>',
         f"<script>{plotly}</script><script>{_page.SCRIPT}</script></body></html>",
@@ -129,7 +130,7 @@ def _checks(summary: Summary) -> Iterator[str]:
     yield "</ul></section>"
 
 
-def _details(measurement: Measurement) -> Iterator[str]:
+def _details(measurement: Measurement, summary: Summary) -> Iterator[str]:
     settings = {name: getattr(measurement.settings, name) for name in measurement.settings.__dataclass_fields__}
     run = {"started": measurement.started_at, "took": f"{measurement.elapsed_s:.1f} s"}
     if measurement.command_line:
@@ -149,8 +150,16 @@ def _details(measurement: Measurement) -> Iterator[str]:
                     **result.candidate.arguments,
                 },
             )
+    if summary.conditions:
+        yield _facts("Conditions while measuring", {one.name: _condition(one) for one in summary.conditions})
     if measurement.telemetry.absent:
         yield _facts("Not read here", {absence.source: absence.reason for absence in measurement.telemetry.absent})
+
+
+def _condition(one: Condition) -> str:
+    if one.increase is not None:
+        return f"{one.increase:.4g} {one.unit} more"
+    return f"{one.mean:.4g} {one.unit} ({one.low:.4g} to {one.high:.4g})"
 
 
 def _facts(title: str, facts: Mapping[str, object]) -> str:

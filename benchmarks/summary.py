@@ -9,6 +9,7 @@ import numpy as np
 
 from .checks import Check, query_overhead_ns, run_checks
 from .comparison import Comparison, RatioInterval, compare_blocks, ratio_interval
+from .conditions import Condition, conditions
 from .image_effects import ImageEffects, image_effects
 from .measurement import CandidateResult, Measurement, Samples
 from .modes import Mode, Outliers, find_modes, find_outliers
@@ -93,12 +94,14 @@ class Summary:
         candidates: in the order given.
         comparisons: of each candidate but the first with the first, where both have blocks of one round.
         pilot: ratio of two processes of the reference, which should be 1; None where no pilot ran.
+        conditions: telemetry of the measured time in figures.
         checks: what stands against trusting the figures, each with its remedy; empty is good.
     """
 
     candidates: tuple[CandidateSummary, ...]
     comparisons: tuple[Comparison, ...]
     pilot: RatioInterval | None
+    conditions: tuple[Condition, ...]
     checks: tuple[Check, ...]
 
 
@@ -111,6 +114,7 @@ def summarise(measurement: Measurement) -> Summary:
         candidates=tuple(_summarise_candidate(result, measurement) for result in measurement.results),
         comparisons=tuple(comparison for comparison in comparisons if comparison is not None),
         pilot=pilot,
+        conditions=conditions(measurement),
         checks=run_checks(measurement),
     )
 

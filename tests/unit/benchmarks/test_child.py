@@ -112,7 +112,7 @@ def test_a_crash_is_told_with_its_exit_status_and_last_words(child: Child) -> No
 def test_a_killed_process_is_told_with_its_signal(child: Child) -> None:
     load(child, misbehave="kill", at_call=1)
     with pytest.raises(
-        CandidateFailed, match=r"ended by signal 9 \(SIGKILL\), as the kernel does when memory runs out"
+        CandidateFailed, match=r"ended by signal 9 \(SIGKILL\) during 'block', as the kernel does when memory runs out"
     ):
         run_block(child, 1)
     with pytest.raises(CandidateFailed, match="SIGKILL"):  # and stays dead
