@@ -8,12 +8,13 @@ from __future__ import annotations
 from .candidate import Candidate
 from .checks import Check
 from .comparison import Comparison, RatioInterval
-from .harness import Progress, Running, measure
+from .harness import measure
 from .json_schema import report_schema
 from .layers import LayerCost, Profile
 from .loadgen_check import LoadgenCheck, check_loadgen
 from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import Interval, Percentile
+from .progress import Progress, Running
 from .report_html import measurement_to_html
 from .report_json import measurement_from_json, measurement_to_json
 from .report_tables import measurement_to_csv, measurement_to_markdown

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgevit.spec import TensorSpec
 
+from ._buffer import SampleBuffer, rows
 from .candidate import Candidate
 from .child import CandidateFailed, Child, Failure
 from .layers import LayerCost, Profile
@@ -22,43 +23,6 @@ WINDOW_S = 0.05
 
 Launch = Callable[[Candidate], Child]
 T = TypeVar("T")
-
-
-class SampleBuffer:
-    """Samples that still grow."""
-
-    def __init__(self, calls: int) -> None:
-        self._parts: list[Samples] = []
-        self._calls = calls
-        self.queries = 0
-        self.measured_ns = 0
-
-    def add(self, part: Samples) -> None:
-        self._parts.append(part)
-        self.queries += len(part)
-        if len(part):
-            self.measured_ns += int(part.end_ns[-1] - part.intended_ns[0])
-
-    def samples(self) -> Samples:
-        """All of them so far."""
-        none = np.empty(0, dtype=np.int64)
-        if not self._parts:
-            return Samples(
-                block=none,
-                batches=np.empty((0, self._calls), dtype=np.int64),
-                intended_ns=none,
-                start_ns=none,
-                end_ns=none,
-            )
-        device = [part.device_ns for part in self._parts]
-        return Samples(
-            block=np.concatenate([part.block for part in self._parts]),
-            batches=np.concatenate([part.batches for part in self._parts]),
-            intended_ns=np.concatenate([part.intended_ns for part in self._parts]),
-            start_ns=np.concatenate([part.start_ns for part in self._parts]),
-            end_ns=np.concatenate([part.end_ns for part in self._parts]),
-            device_ns=None if device[0] is None else np.concatenate(device),  # type: ignore[arg-type]
-        )
 
 
 class Lane:
@@ -173,8 +137,8 @@ class Lane:
         def run_block() -> None:
             everything = np.concatenate([lead_in, batches])
             part, memory = self._run(everything, block=block, expected_s=expected_s, offsets_ns=offsets_ns)
-            self.lead_in.add(_slice(part, slice(None, len(lead_in))))
-            self.measured.add(_slice(part, slice(len(lead_in), None)))
+            self.lead_in.add(rows(part, slice(None, len(lead_in))))
+            self.measured.add(rows(part, slice(len(lead_in), None)))
             if "resident_bytes" in memory:
                 self._resident.append(memory["resident_bytes"])
             self._peak = memory.get("peak_resident_bytes", self._peak)
@@ -280,15 +244,4 @@ def _loaded(reply: Mapping[str, object]) -> Loaded:
         outputs=tuple(spec(output) for output in reply["outputs"]),  # type: ignore[attr-defined]
         cpus=None if reply["cpus"] is None else tuple(reply["cpus"]),  # type: ignore[arg-type]
         **plain,  # type: ignore[arg-type]
-    )
-
-
-def _slice(samples: Samples, part: slice) -> Samples:
-    return Samples(
-        block=samples.block[part],
-        batches=samples.batches[part],
-        intended_ns=samples.intended_ns[part],
-        start_ns=samples.start_ns[part],
-        end_ns=samples.end_ns[part],
-        device_ns=None if samples.device_ns is None else samples.device_ns[part],
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -21,46 +20,15 @@ from .child import start_process
 from .facts import machine_facts
 from .layers import Profile
 from .measurement import Measurement, Pilot
-from .order_statistics import Interval, percentile_interval
+from .progress import Phase, Progress, running
 from .readers import all_readers
 from .schedule import ArrivalTimes, BatchOrder, balanced_orders, queries_per_block
 from .settings import Settings
 from .telemetry import Reader, Sampler
 
-__all__ = ["Progress", "Running", "measure"]
+__all__ = ["measure"]
 
-_Phase = Literal["load", "warm-up", "pilot", "measure", "profile"]
 _PROGRESS_PERIOD_S = 0.25
-
-
-@dataclass(frozen=True)
-class Running:
-    """What is known of one candidate while it is measured; the median and its interval in nanoseconds."""
-
-    name: str
-    queries: int
-    median_ns: float | None
-    interval: Interval | None
-    failed: str | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a measurement stands.
-
-    Attributes:
-        phase: what is being done.
-        candidate: to which candidate; empty while all are measured.
-        done: share of the phase that is done, 0 to 1.
-        remaining_s: estimate of the time the phase still takes; None while there is no telling.
-        running: each candidate so far.
-    """
-
-    phase: _Phase
-    candidate: str
-    done: float
-    remaining_s: float | None
-    running: tuple[Running, ...]
 
 
 def measure(
@@ -212,7 +180,7 @@ class _Run:
         for lane in self.lanes:
             lane.close()
 
-    def _interleave(self, lanes: list[Lane], phase: _Phase, orders: list[tuple[int, ...]]) -> None:
+    def _interleave(self, lanes: list[Lane], phase: Phase, orders: list[tuple[int, ...]]) -> None:
         settings = self._settings
         alive = [lane for lane in lanes if lane.alive]
         if not alive:
@@ -241,7 +209,7 @@ class _Run:
                 return
         raise AssertionError("the orders of rounds never end")
 
-    def _done(self, lanes: list[Lane], rounds: int, phase: _Phase) -> float:
+    def _done(self, lanes: list[Lane], rounds: int, phase: Phase) -> float:
         """Share of the phase that is done: of its rounds, its time or its queries, whichever is furthest behind."""
         settings = self._settings
         if phase == "pilot":
@@ -258,15 +226,15 @@ class _Run:
         ]
         return min(1.0, *shares)
 
-    def _tell(self, phase: _Phase, candidate: str, done: float, remaining_s: float | None) -> None:
+    def _tell(self, phase: Phase, candidate: str, done: float, remaining_s: float | None) -> None:
         if self._progress is None:
             return
         now = time.monotonic()
         if phase in ("pilot", "measure") and done < 1 and now - self._last_progress_s < _PROGRESS_PERIOD_S:
             return
         self._last_progress_s = now
-        running = tuple(_running(lane, self._settings.confidence) for lane in self.lanes)
-        self._progress(Progress(phase, candidate, done, remaining_s, running))
+        lanes = tuple(running(lane, self._settings.confidence) for lane in self.lanes)
+        self._progress(Progress(phase, candidate, done, remaining_s, lanes))
 
 
 def _sampler(pids: dict[str, int], interval_s: float, readers: Sequence[Reader] | None) -> Sampler:
@@ -279,12 +247,3 @@ def _batch_orders(lane: Lane, settings: Settings) -> tuple[BatchOrder, BatchOrde
     """Orders of the lead-in's and the measured batches: of one seed, so the same for candidates of one batch size."""
     batches = 1 if lane.loaded is None else lane.loaded.batches
     return BatchOrder(batches, lane.calls, settings.seed + 1), BatchOrder(batches, lane.calls, settings.seed)
-
-
-def _running(lane: Lane, confidence: float) -> Running:
-    failed = None if lane.failure is None else lane.failure.reason
-    if not lane.measured.queries:
-        return Running(lane.candidate.name, 0, None, None, failed)
-    ordered = np.sort(lane.measured.samples().latency_ns)
-    interval = percentile_interval(ordered, 50, confidence)
-    return Running(lane.candidate.name, len(ordered), float(np.median(ordered)), interval, failed)

@@ -11,7 +11,8 @@ from typing import Any
 from edgevit.errors import MissingExtra
 
 from . import _page
-from ._charts import COLOURS, all_charts
+from ._charts import all_charts
+from ._drawing import COLOURS
 from ._words import duration, headline, machine_line, percentile_value, scenario_line, span
 from .conditions import Condition
 from .measurement import Measurement

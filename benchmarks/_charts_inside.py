@@ -1,0 +1,79 @@
+"""The charts that look inside a candidate: what its images do to it, and where in its layers the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._drawing import COLOURS, MS, Chart, numbers
+from .layers import Profile, by_block, by_operator, by_step
+from .measurement import CandidateResult
+from .summary import CandidateSummary
+
+
+def by_image(index: int, result: CandidateResult, one: CandidateSummary, image_names: Sequence[str]) -> list[Chart]:
+    """Latency against the active patches of the image, where both are known."""
+    if one.images is None or result.counts is None or result.batch_size != 1:
+        return []
+    which, position = np.unique(result.measured.batches[:, 0], return_inverse=True)
+    latency = result.measured.service_ns
+    medians = np.array([np.median(latency[position == i]) for i in range(len(which))]) / MS
+    active = result.counts.sum(axis=1)[which]
+    if np.ptp(active) == 0:  # a graph that does the same for every image has nothing to show here
+        return []
+    depth = (result.counts > 0).sum(axis=1)[which]
+    names = [image_names[i] if i < len(image_names) else f"image {i}" for i in which]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"depth {steps}",
+            "marker": {"size": 7, "opacity": 0.75, "color": COLOURS[(int(steps) - 1) % len(COLOURS)]},
+            "x": numbers(active[depth == steps]),
+            "y": numbers(medians[depth == steps]),
+            "text": [name for name, here in zip(names, depth == steps, strict=True) if here],
+            "hovertemplate": "%{text}: %{x} patches, %{y:.3f} ms<extra></extra>",
+        }
+        for steps in np.unique(depth)
+    ]
+    caption = "Each dot is an image: its median latency, and how many patches took part over all recursion steps."
+    if one.images.image_share is not None:
+        caption += f" Images explain {100 * one.images.image_share:.0f} % of the variance; the rest is jitter."
+    layout = {
+        "height": 340,
+        "xaxis": {"title": {"text": "active patches, all steps"}},
+        "yaxis": {"title": {"text": "median latency (ms)"}},
+    }
+    return [Chart(f"image-{index}", f"Images of {one.name}", caption, data, layout)]
+
+
+def by_layer(profile: Profile) -> list[Chart]:
+    if not profile.layers:
+        return []
+    charts: list[Chart] = []
+    views = (("block", by_block(profile)), ("recursion step", by_step(profile)), ("operator", by_operator(profile)))
+    for what, groups in views:
+        shown = groups[:14][::-1] if what != "recursion step" else groups[::-1]
+        data = [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "marker": {"color": COLOURS[0]},
+                "y": [group.name for group in shown],
+                "x": [group.time_ns / MS for group in shown],
+                "text": [f"{100 * group.share:.1f} %" for group in shown],
+                "textposition": "auto",
+                "hovertemplate": "%{y}: %{x:.3f} ms<extra></extra>",
+                "showlegend": False,
+            }
+        ]
+        layout = {
+            "height": 110 + 26 * len(shown),
+            "xaxis": {"title": {"text": "time in one query (ms)"}, "rangemode": "tozero"},
+            "yaxis": {"automargin": True, "type": "category"},
+        }
+        caption = f"From a run of its own over {profile.queries} queries; profiling makes every layer a little slower."
+        title = f"{profile.candidate} by {what}"
+        charts.append(Chart(f"layers-{len(charts)}-{profile.candidate}", title, caption, data, layout))
+    return charts
