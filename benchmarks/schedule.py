@@ -104,6 +104,9 @@ def queries_per_block(settings: Settings, slowest_query_s: float, candidates: in
     block_s = settings.block_s
     if candidates > 1:
         block_s = min(block_s, settings.min_duration_s / settings.min_rounds)
+    elif settings.scenario == "paced":
+        # Every block starts with an empty queue; alone, nothing calls for short ones.
+        block_s = max(block_s, settings.min_duration_s / 10)
     queries = max(1, round(block_s / slowest_query_s))
     # A queue needs some arrivals to show what it does.
     return max(queries, 10) if settings.scenario == "paced" else queries

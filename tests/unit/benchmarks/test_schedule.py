@@ -90,6 +90,12 @@ def test_a_short_comparison_has_shorter_blocks_and_not_fewer() -> None:
     assert queries_per_block(settings, 0.010, candidates=1) == 20
 
 
+def test_alone_paced_queries_run_in_long_blocks_since_each_starts_with_an_empty_queue() -> None:
+    settings = Settings(scenario="paced", period_ms=10, min_duration_s=60)
+    assert queries_per_block(settings, 0.010, candidates=1) == 600
+    assert queries_per_block(settings, 0.010, candidates=2) == 20
+
+
 def test_a_paced_block_has_ten_arrivals_at_least() -> None:
     settings = Settings(scenario="paced", period_ms=100, min_duration_s=10, min_rounds=20)
     assert queries_per_block(settings, 0.1, candidates=2) == 10
