@@ -74,13 +74,16 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
     """The absolute path, if a bundle may be written there; ask before long work, `write_bundle` asks again.
 
     Raises:
-        InputError: something exists there and `force` is off, or it is neither a bundle nor an empty folder.
+        InputError: something exists there and `force` is off, or it is neither a bundle nor an empty folder;
+            it lies inside a bundle.
     """
     path = Path(path)
     with reading(path, "choose another output directory"):
         if path.is_symlink():
             raise InputError(f"{path}: is a symbolic link; give the folder itself")
         path = path.resolve()
+        if (path.parent / MANIFEST_NAME).is_file() and _was_bundle(path.parent):
+            raise InputError(f"{path}: lies inside a bundle, which never changes; choose another output directory")
         if not path.exists():
             return path
         if not force:

@@ -153,7 +153,7 @@ def _verified(graph: Graph, golden: Golden, settings: ExportSettings, open_graph
         parity = compare(golden, runner, settings.atol, settings.rtol)
         facts = runner.facts
     if not parity.passed:
-        more = f" (and {len(parity.faults) - 1} more of {parity.inputs} inputs)" if len(parity.faults) > 1 else ""
+        more = f" (and {len(parity.faults) - 1} more faults)" if len(parity.faults) > 1 else ""
         raise CheckFailed(
             f"the exported graph does not answer as its source: {parity.faults[0]}{more}; no bundle written"
         )

@@ -195,7 +195,11 @@ def _from_function(name: str, checkpoint: Path | None, num_classes: int | None, 
         raise InputError(
             f"{name}: cannot be imported ({error}); wanted package.module:function on the Python path"
         ) from error
-    module = function() if callable(function) else None
+    try:
+        module = function() if callable(function) else None
+    except Exception as error:  # somebody else's code may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: raised when called without arguments ({reason}); mend the function") from error
     if not isinstance(module, nn.Module):
         raise InputError(
             f"{name}: gave {type(module).__name__}, wanted a function without arguments that returns an nn.Module"

@@ -257,3 +257,10 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, manifest: Manifest, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_bundle(tmp_path / "new" / "a", manifest, {"model.onnx": b"1"})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_bundle_takes_no_other_bundle_inside(tmp_path: Path, manifest: Manifest, content: dict[str, bytes]) -> None:
+    digest = write_bundle(tmp_path / "a", manifest, content).digest
+    with pytest.raises(InputError, match="lies inside a bundle"):
+        write_bundle(tmp_path / "a" / "in", manifest, content)
+    assert Bundle.open(tmp_path / "a").digest == digest

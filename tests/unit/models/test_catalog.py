@@ -267,3 +267,9 @@ def test_a_source_holds_together() -> None:
     assert refused(replace, source, preprocess=replace(source.preprocess, width=16)) == (
         "mine: preprocessing gives 8 x 16, the model takes 8 x 8"
     )
+
+
+def test_a_function_that_raises_is_one_line() -> None:
+    with pytest.raises(InputError, match="raised when called without arguments") as failure:
+        open_model("os.path:join")
+    assert "\n" not in str(failure.value)
