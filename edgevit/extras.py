@@ -45,7 +45,9 @@ EXTRAS: tuple[Extra, ...] = (
     Extra(name="tensorrt-rtx", gives="TensorRT-RTX", libraries={"tensorrt-rtx": "tensorrt_rtx"}),
     Extra(name="openvino", gives="OpenVINO", libraries={"openvino": "openvino"}),
     Extra(
-        name="bench", gives="memory and clocks in benchmarks", libraries={"psutil": "psutil", "nvidia-ml-py": "pynvml"}
+        name="bench",
+        gives="the page of benchmarks, GPU telemetry and MLPerf's loadgen",
+        libraries={"plotly": "plotly", "nvidia-ml-py": "pynvml", "mlcommons-loadgen": "mlperf_loadgen"},
     ),
 )
 

@@ -163,7 +163,7 @@ def test_the_environment_has_the_core_and_no_more(bare: Bare) -> None:
     listed = json.loads(bare.run("pip", "--disable-pip-version-check", "list", "--format", "json").stdout)
     names = {entry["name"].lower() for entry in listed}
     assert {"edgevit", "numpy", "pillow", "typer", "rich"} <= names
-    assert names.isdisjoint({"torch", "onnx", "onnx-ir", "onnxruntime", "safetensors", "psutil"})
+    assert names.isdisjoint({"torch", "onnx", "onnx-ir", "onnxruntime", "safetensors", "plotly"})
 
 
 def test_every_module_of_the_device_imports_without_extras(bare: Bare) -> None:

@@ -21,7 +21,7 @@ COMPOSITION = ("api", "cli", "console")  # and commands/: the parts of cli.py
 
 CORE = frozenset({"numpy", "PIL"})
 LIBRARIES = frozenset(
-    "PIL numpy onnx onnx_ir onnxruntime onnxscript onnxsim openvino psutil pynvml rich safetensors scipy tensorrt "
+    "PIL numpy onnx onnx_ir onnxruntime onnxscript onnxsim openvino plotly pynvml rich safetensors scipy tensorrt "
     "tensorrt_rtx timm torch torchvision typer".split()
 )
 
