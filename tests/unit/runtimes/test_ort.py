@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgevit.errors import InputError, MissingExtra
+from edgevit.probes import LayerProfiler
 from edgevit.runtimes.ort import OrtRunner
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the runner needs onnxruntime")
@@ -185,3 +186,33 @@ def test_a_graph_that_fails_while_running_is_one_line_and_prints_nothing(capfd):
             runner(np.full(4, 99, np.float32))
     assert len(str(refusal.value).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_profile_has_the_time_of_every_node_in_every_batch_and_leaves_no_file(make_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with OrtRunner(make_model(), threads=1) as runner:
+        assert isinstance(runner, LayerProfiler)
+        before = runner(IMAGE)["logits"]
+        times = runner.profile([IMAGE, 2 * IMAGE, IMAGE])
+        np.testing.assert_array_equal(runner(IMAGE)["logits"], before)
+    assert {time.query for time in times} == {0, 1, 2}
+    assert [time.operator for time in times] == ["ReduceMean", "Cast"] * 3
+    assert all(time.duration_ns >= 0 for time in times)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_that_fails_leaves_no_file_either(make_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with OrtRunner(make_model()) as runner:
+        with pytest.raises(InputError, match="wanted image: float32 1 x 3 x 8 x 8"):
+            runner.profile([IMAGE[:, :2]])
+        monkeypatch.setattr(onnxruntime.InferenceSession, "end_profiling", lambda session: str(tmp_path / "none"))
+        with pytest.raises(InputError, match="left no profile"):
+            runner.profile([IMAGE])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_loaded_runner_can_be_profiled(make_model):
+    with pytest.raises(InputError, match="not loaded"):
+        OrtRunner(make_model()).profile([IMAGE])
