@@ -76,7 +76,7 @@ def build(kind: type[_T], value: object, where: str) -> _T:
 
     Args:
         kind: a dataclass, `str`, `int`, `float`, `bool`, `Literal`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`,
-            `X | None`, or `object` for any JSON.
+            `X | None`, a union of dataclasses told apart by their keys, or `object` for any JSON.
         value: what `json.loads` gives.
         where: what the value is, for errors: `manifest.json`.
 
@@ -97,8 +97,10 @@ def _build(kind: Any, value: Any, place: str) -> Any:
     if is_dataclass(kind):
         return _build_dataclass(kind, value, place)
     if origin in (Union, UnionType):
+        if all(is_dataclass(option) for option in arguments):
+            return _build_one_of(arguments, value, place)
         wanted, none = arguments
-        assert none is NoneType, f"only X | None is supported, not {kind}"
+        assert none is NoneType, f"only X | None and unions of dataclasses are supported, not {kind}"
         return None if value is None else _build(wanted, value, place)
     if origin is Literal:
         return value if type(value) is str and value in arguments else _refuse(value, " or ".join(arguments), place)
@@ -137,6 +139,17 @@ def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
         return kind(**arguments)
     except InputError as error:
         raise InputError(_at(place, str(error))) from error
+
+
+def _build_one_of(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """The dataclass whose keys these are: no two of a union have the same."""
+    if type(value) is not dict:
+        _refuse(value, "an object", place)
+    for kind in kinds:
+        if _field_types(kind).keys() == value.keys():
+            return _build_dataclass(kind, value, place)
+    # None fits exactly, so the nearest one says what is missing or unknown.
+    return _build_dataclass(max(kinds, key=lambda kind: len(_field_types(kind).keys() & value.keys())), value, place)
 
 
 @cache

@@ -103,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: metadata are {', '.join(sorted(metadata))}; wanted {', '.join(sorted(_METADATA))}; "
             "get a whole copy of it"
         )
-    config = strict_json.decode(RecursiveConfig, metadata["config"].encode(), f"{path}: config")
+    config = _config(metadata["config"], f"{path}: config")
     labels = strict_json.decode(tuple[str, ...], metadata["labels"].encode(), f"{path}: labels")
     preprocess = strict_json.decode(Preprocess, metadata["preprocess"].encode(), f"{path}: preprocess")
     # Without memory until the weights are known to fit: a config of absurd numbers must not take the machine down.
@@ -116,6 +116,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(model.eval(), labels, preprocess, sha256(data))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _config(text: str, where: str) -> RecursiveConfig:
+    record = strict_json.parse(text.encode(), where)
+    if isinstance(record, dict) and "recursions" in record:
+        record.setdefault("early_merge", None)  # files written before there was one
+    return strict_json.build(RecursiveConfig, record, where)
 
 
 def load_weights(model: nn.Module, path: Path) -> str:

@@ -17,14 +17,29 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.models.layers import Block, conv_stem, patch_stem
+from edgevit.models.reduction import Attended, Reducer, Stream
 from edgevit.spec import Router
 
-__all__ = ["Pool", "RecursiveConfig", "RecursiveViT", "Sharing", "Stem", "dense_twin"]
+__all__ = ["EarlyMerge", "Pool", "RecursiveConfig", "RecursiveViT", "Sharing", "Stem", "dense_twin"]
 
 Sharing = Literal["cycle", "middle_cycle"]
 Stem = Literal["patch", "conv"]
 Pool = Literal["cls", "mean", "cls+mean"]
+MergeMethod = Literal["tome", "ltm"]
 _CHOICES = {"sharing": Sharing, "router": Router, "stem": Stem, "pool": Pool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyMerge:
+    """Patches merged before the first recursion step, so that two savings multiply.
+
+    Attributes:
+        method: `ltm` - a learned merging mask; `tome` - the most alike are averaged, without a parameter.
+        tokens: how many are left for the steps.
+    """
+
+    method: MergeMethod
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +64,7 @@ class RecursiveConfig:
         stem: `patch` (one convolution) or `conv` (a few of stride two).
         pool: what the head reads.
         mlp_ratio: hidden width of the MLP over D.
+        early_merge: what happens to the patches before the first step; None where all of them enter it.
     """
 
     image_size: int = 224
@@ -66,6 +82,7 @@ class RecursiveConfig:
     stem: Stem = "patch"
     pool: Pool = "cls"
     mlp_ratio: float = 4.0
+    early_merge: EarlyMerge | None = None
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "classes", "width", "heads", "depth", "recursions"):
@@ -89,8 +106,22 @@ class RecursiveConfig:
                 f"a conv stem halves the picture again and again, which does not lead to patches of {self.patch_size}; "
                 "give a patch size that is a power of two, or the patch stem"
             )
+        if self.early_merge is not None:
+            self._check_merge(self.early_merge)
         if self.router != "none":
             self._check_schedule()
+
+    def _check_merge(self, merge: EarlyMerge) -> None:
+        """Refuse a merge that cannot be carried out."""
+        if merge.method not in get_args(MergeMethod):
+            raise InputError(f"early merge by '{merge.method}'; give one of: {', '.join(get_args(MergeMethod))}")
+        # ToMe pairs each token with one of the other half, so that at most half of them can go at once.
+        least = 1 if merge.method == "ltm" else self.patches - self.patches // 2
+        if not least <= merge.tokens < self.patches:
+            raise InputError(
+                f"an early merge of {self.patches} patches to {merge.tokens} tokens; {merge.method} leaves {least} to "
+                f"{self.patches - 1}"
+            )
 
     def _check_schedule(self) -> None:
         """Refuse capacities and thresholds that no router could carry out."""
@@ -132,10 +163,15 @@ class RecursiveConfig:
         return self.grid[0] * self.grid[1]
 
     @property
+    def tokens(self) -> int:
+        """Tokens that enter the first step, CLS not counted: the patches, or what an early merge leaves of them."""
+        return self.patches if self.early_merge is None else self.early_merge.tokens
+
+    @property
     def budget(self) -> tuple[int, ...]:
-        """Patches step r takes under top-k, one entry a step: at least one, rounded down."""
+        """Tokens step r takes under top-k, one entry a step: at least one, rounded down."""
         # Rounded first, because 0.29 of 100 is 28.999999999999996 to the machine.
-        return tuple(max(1, int(round(capacity * self.patches, 6))) for capacity in self.capacities)
+        return tuple(max(1, int(round(capacity * self.tokens, 6))) for capacity in self.capacities)
 
 
 class RecursiveViT(nn.Module):
@@ -162,6 +198,7 @@ class RecursiveViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width * (2 if config.pool == "cls+mean" else 1), config.classes)
         self._initialise()
+        self.merge = _merger(config)
 
     def _initialise(self) -> None:
         """Truncated normals of 0.02 for matrices and embeddings, zero biases (the ViT convention)."""
@@ -182,6 +219,20 @@ class RecursiveViT(nn.Module):
         patches = self.stem(image).flatten(2).transpose(1, 2)
         x: Tensor = torch.cat([self.cls.expand(image.shape[0], -1, -1), patches], dim=1) + self.position
         return x if self.first is None else self.first(x)
+
+    def enter(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the first step takes, and which of its tokens each patch is part of.
+
+        Returns:
+            B x (1 + n) x D, n of `config.tokens`; B x N int64, or None where nothing was merged.
+        """
+        x = self.embed(image)
+        if self.merge is None:
+            return x, None
+        origin = torch.arange(self.config.patches, device=x.device).expand(x.shape[0], -1)
+        # There is no attention yet whose keys could tell which are alike, so the patches themselves do.
+        merged = self.merge(Stream(x, 1, origin), Attended(x, x[:, 1:], None))
+        return merged.x, merged.origin
 
     def step(self, x: Tensor, step: int, mask: Tensor | None = None) -> Tensor:
         """One pass of the shared stack, f(x), at recursion step `step` (0-based): B x n x D to B x n x D."""
@@ -222,10 +273,22 @@ class RecursiveViT(nn.Module):
         return reference(self, image).logits
 
 
+def _merger(config: RecursiveConfig) -> Reducer | None:
+    """The module that merges before the first step; sizes of tokens are left out of what follows, which is trained."""
+    if config.early_merge is None:
+        return None
+    from edgevit.models.ltm import LearnedMerging
+    from edgevit.models.tome import TokenMerging
+
+    if config.early_merge.method == "ltm":
+        return LearnedMerging(config.patches, config.early_merge.tokens, config.width, config.grid)
+    return TokenMerging(config.patches, config.early_merge.tokens, 1)
+
+
 def dense_twin(config: RecursiveConfig) -> RecursiveConfig:
     """The plain ViT of the same width and the same number of block passes, with nothing shared or routed."""
     blocks = config.depth * config.recursions + (2 if config.sharing == "middle_cycle" else 0)
     return replace(
         config, depth=blocks, recursions=1, sharing="cycle", per_step_norm=False, router="none", capacities=(1.0,),
-        thresholds=None,
+        thresholds=None, early_merge=None,
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """The routing modes: ways to put the parts of a recursive ViT together that give one answer.
 
-B images, N patches, R steps, D channels. The update of an active patch is x + w (f(x) - x), w the gate, none at
-the first step; selection is nested; CLS goes through every step ungated. The gate of expert choice is the sigmoid of
-the logit it selects by; that of token choice is the share of its softmax on depths that need the step, which for two
-depths is the sigmoid of their difference.
+B images, N patches (or what an early merge leaves of them: depth and counts are of tokens then), R steps, D channels.
+The update of an active patch is x + w (f(x) - x), w the gate, none at the first step; selection is nested; CLS goes
+through every step ungated. The gate of expert choice is the sigmoid of the logit it selects by; that of token choice is
+the share of its softmax on depths that need the step, which for two depths is the sigmoid of their difference.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Routed(NamedTuple):
     depth: Tensor  # B x N int32: steps each patch took part in, 1 to R
     counts: Tensor  # B x R int32: patches active at each step
     choices: tuple[Choice, ...]  # one for each step after the first
+    assignment: Tensor | None = None  # B x N int32: the token that each patch is part of; None where none were merged
 
 
-def _routed(logits: Tensor, depth: Tensor, steps: int, choices: list[Choice]) -> Routed:
+def _routed(logits: Tensor, depth: Tensor, steps: int, choices: list[Choice], origin: Tensor | None) -> Routed:
     counts = torch.stack([(depth > r).sum(dim=1) for r in range(steps)], dim=1)
-    return Routed(logits, depth, counts.to(torch.int32), tuple(choices))
+    assignment = None if origin is None else origin.to(torch.int32)
+    return Routed(logits, depth, counts.to(torch.int32), tuple(choices), assignment)
 
 
 def _blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
@@ -50,11 +52,11 @@ def _blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
 
 def route_dense(model: RecursiveViT, image: Tensor) -> Routed:
     """Every token, every step: exact for models without a router."""
-    x = model.embed(image)
+    x, origin = model.enter(image)
     for r in range(model.config.recursions):
         x = model.step(x, r)
     depth = torch.full((x.shape[0], x.shape[1] - 1), model.config.recursions, dtype=torch.int32, device=x.device)
-    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, model.config.recursions, [])
+    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, model.config.recursions, [], origin)
 
 
 def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None = None) -> Routed:
@@ -69,7 +71,8 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
         InputError: `threshold` without calibrated thresholds.
     """
     config = model.config
-    x = model.step(model.embed(image), 0)
+    x, origin = model.enter(image)
+    x = model.step(x, 0)
     cls, patches = x[:, :1], x[:, 1:]
     active = torch.ones(patches.shape[:2], dtype=torch.bool, device=x.device)
     depth = active.to(torch.int32)
@@ -91,7 +94,7 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
         patches = torch.where(active[..., None], _blend(patches, after[:, 1:], gate), patches)
         cls = after[:, :1]
         depth = depth + active.to(torch.int32)
-    return _routed(model.readout(cls, patches), depth, config.recursions, choices)
+    return _routed(model.readout(cls, patches), depth, config.recursions, choices, origin)
 
 
 def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, selection: Selection) -> Tensor:
@@ -113,9 +116,10 @@ def route_topk(model: RecursiveViT, image: Tensor) -> Routed:
     step and is unwound once, at the end.
     """
     config = model.config
-    x = model.step(model.embed(image), 0)
+    x, origin = model.enter(image)
+    x = model.step(x, 0)
     cls, patches = x[:, :1], x[:, 1:]
-    position = torch.arange(config.patches, device=x.device).expand(x.shape[0], -1)
+    position = torch.arange(config.tokens, device=x.device).expand(x.shape[0], -1)
     depth = torch.ones_like(position, dtype=torch.int32)
     choices: list[Choice] = []
     wider: list[tuple[Tensor, Tensor]] = []
@@ -133,7 +137,7 @@ def route_topk(model: RecursiveViT, image: Tensor) -> Routed:
     if model.reads_patches:
         for all_patches, index in reversed(wider):
             patches = tokens.write_back(all_patches, index, patches)
-    return _routed(model.readout(cls, patches), depth, config.recursions, choices)
+    return _routed(model.readout(cls, patches), depth, config.recursions, choices, origin)
 
 
 def reference(model: RecursiveViT, image: Tensor) -> Routed:

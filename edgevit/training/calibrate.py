@@ -50,7 +50,7 @@ def calibrate_thresholds(
         outcomes = route_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
         choices = [outcome.choices[step - 1] for outcome in outcomes]
         logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).cpu()
-        thresholds[step - 1] = separating_threshold(logits, round(shares[step] * config.patches * len(images)))
+        thresholds[step - 1] = separating_threshold(logits, round(shares[step] * config.tokens * len(images)))
     return _with_thresholds(model, tuple(thresholds))
 
 
