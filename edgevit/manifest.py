@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 from edgevit.errors import InputError
 from edgevit.preprocess import Preprocess
-from edgevit.spec import Precision, RoutingSpec, TensorSpec
+from edgevit.spec import Precision, ReductionSpec, RoutingSpec, TensorSpec
 from edgevit.strict_json import build, encode, parse
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "FileRecord", "Manifest", "ModelRecord", "ParityEvidence"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A bundle is flat: a name without separators cannot leave it, and one that starts with a letter or digit is not hidden.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_ELEMENTS = 2**31
+_SHARE = "patches_agreed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ class ParityEvidence:
         max_abs_error: the largest difference of a logit.
         decisions_agreed: inputs with the same class, of `inputs`.
         step_agreement: for each recursion step, the share of tokens chosen alike; empty without routing.
-        near_ties: tokens chosen differently at a score margin too small to count as a difference.
+        near_ties: tokens chosen, and images merged, differently at a margin too small to count as a difference.
+        patches_agreed: share of patches that ended in the same output token; None without a reduction.
     """
 
     reference: str
@@ -87,11 +91,13 @@ class ParityEvidence:
     decisions_agreed: int
     step_agreement: tuple[float, ...]
     near_ties: int
+    patches_agreed: float | None = None
 
     def __post_init__(self) -> None:
         _want(0 <= self.decisions_agreed <= self.inputs, "decisions_agreed: wanted 0 up to the number of inputs")
         _want(min(self.atol, self.rtol, self.max_abs_error, self.near_ties) >= 0, "wanted no negative number")
         _want(all(0 <= share <= 1 for share in self.step_agreement), "step_agreement: wanted shares from 0 to 1")
+        _want(0 <= (self.patches_agreed or 0) <= 1, "patches_agreed: wanted a share from 0 to 1, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +105,11 @@ class Manifest:
     """What a bundle says of itself.
 
     Attributes:
-        schema_version: of this format; a reader refuses a newer one.
+        schema_version: of this format; a reader refuses a newer one, and makes an older one this one.
         name: of the bundle, for people.
         model: where the graph comes from.
         routing: how the graph carries routing out, thresholds included; None without a router.
+        reduction: how the graph merges or drops tokens; None where every patch stays.
         input: the graph's input, `image`: float32, B x 3 x H x W.
         outputs: the graph's outputs in order; `logits`, B x labels, is among them.
         preprocess: from a picture to one entry of the input.
@@ -121,6 +128,7 @@ class Manifest:
     name: str
     model: ModelRecord
     routing: RoutingSpec | None
+    reduction: ReductionSpec | None = None
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     preprocess: Preprocess
@@ -144,7 +152,9 @@ class Manifest:
         _want(len(set(self.labels)) == len(self.labels), "labels: one is repeated, wanted each once")
         self._check_tensors()
         if self.routing:
-            _check_routing(self.routing)
+            _check_routing(self.routing, self.reduction)
+        if self.reduction:
+            _check_reduction(self.reduction, self.routing)
         for name in self.files:
             if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
                 raise InputError(
@@ -184,19 +194,50 @@ class Manifest:
             raise InputError(
                 f"{where}: schema version {version} is newer than {SCHEMA_VERSION}; upgrade edgevit to read it"
             )
+        if type(version) is int and version == 1:
+            record = _from_schema_1(record, where)
         return build(cls, record, where)
 
 
-def _check_routing(routing: RoutingSpec) -> None:
+def _from_schema_1(record: Any, where: str) -> object:
+    """What a manifest of schema 1 says, in this one, which added reductions. The record is the caller's no more."""
+    routing, parity = record.get("routing"), record.get("parity")
+    for place, part, key in (("", record, "reduction"), ("routing: ", routing, "tokens"), ("parity: ", parity, _SHARE)):
+        if isinstance(part, dict) and key in part:
+            raise InputError(f"{where}: {place}unknown key {key!r}; schema 1 has none, wanted a file that edgevit wrote")
+    record |= {"schema_version": SCHEMA_VERSION, "reduction": None}
+    if isinstance(routing, dict):
+        routing["tokens"] = 0  # all patches
+    if isinstance(parity, dict):
+        parity[_SHARE] = None
+    return record
+
+
+def _check_routing(routing: RoutingSpec, reduction: ReductionSpec | None) -> None:
     patches, capacities, thresholds = routing.patches, routing.capacities, routing.thresholds
     _want(routing.steps >= 1, f"routing.steps: got {routing.steps}, wanted 1 or more")
     _want(min(routing.grid) >= 1 and patches <= _MAX_ELEMENTS, "routing.grid: wanted rows and columns of 1 or more")
     _want(len(capacities) in (0, routing.steps), "routing.capacities: wanted none, or one for each step")
-    _want(all(0 <= k <= patches for k in capacities), f"routing.capacities: wanted numbers from 0 to {patches}")
+    _want(1 <= routing.tokens <= patches, f"routing.tokens: got {routing.tokens}, wanted 1 to {patches}")
+    merged = reduction is not None or routing.tokens == patches
+    _want(merged, f"routing.tokens: got {routing.tokens} of {patches} patches and no reduction that leaves so many")
+    within = all(0 <= k <= routing.tokens for k in capacities)
+    _want(within, f"routing.capacities: wanted numbers from 0 to {routing.tokens}")
     _want(
         len(thresholds) in (0, routing.steps - 1),
         "routing.thresholds: wanted none, or one for each step after the first",
     )
+
+
+def _check_reduction(reduction: ReductionSpec, routing: RoutingSpec | None) -> None:
+    patches, tokens = reduction.patches, reduction.tokens
+    _want(min(reduction.grid) >= 1 and patches <= _MAX_ELEMENTS, "reduction.grid: wanted rows and columns of 1 or more")
+    _want(tokens, "reduction.tokens: got none, wanted one number for each block")
+    _want(all(1 <= n <= patches for n in tokens), f"reduction.tokens: wanted numbers from 1 to {patches}")
+    _want(all(a >= b for a, b in pairwise(tokens)), "reduction.tokens: wanted numbers that never rise")
+    if routing is not None:
+        _want(routing.grid == reduction.grid, f"reduction.grid: got {reduction.grid}, routing has {routing.grid}")
+        _want(tokens[-1] == routing.tokens, f"reduction.tokens: leaves {tokens[-1]}, routing has {routing.tokens}")
 
 
 def _want(condition: object, problem: str) -> None:

@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Precision", "Router", "RoutingMode", "RoutingSpec", "Selection", "TensorSpec"]
+__all__ = ["Method", "Precision", "ReductionSpec", "Router", "RoutingMode", "RoutingSpec", "Selection", "TensorSpec"]
 
 RoutingMode = Literal["dense", "mask", "topk", "adaptive"]
 Selection = Literal["top-k", "threshold"]
 Router = Literal["none", "expert_choice", "token_choice"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Method = Literal["tome", "ltm", "dynamicvit", "evit"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class RoutingSpec:
         thresholds: raw router logits a patch must exceed under `threshold`, one entry for each step after the
             first; empty for the other rules.
         steps: recursion steps R.
+        tokens: that are routed: all patches, or what a merge before the first step made of them; 0 when it is made
+            stands for all patches.
     """
 
     mode: RoutingMode
@@ -53,6 +56,30 @@ class RoutingSpec:
     grid: tuple[int, int]
     capacities: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens == 0:
+            object.__setattr__(self, "tokens", self.patches)
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReductionSpec:
+    """How a graph lets fewer tokens through than it has patches. The prefix (CLS) is never counted.
+
+    Attributes:
+        method: what chooses and fuses the tokens.
+        grid: rows and columns of patches.
+        tokens: that leave each block, one entry a block; a single entry for a merge before a recursive stack.
+    """
+
+    method: Method
+    grid: tuple[int, int]
+    tokens: tuple[int, ...]
 
     @property
     def patches(self) -> int:

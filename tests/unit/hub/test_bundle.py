@@ -123,8 +123,8 @@ def test_a_listed_path_that_could_leave_the_bundle_is_refused(path: Path, name: 
 
 
 def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(path: Path) -> None:
-    (path / "manifest.json").write_text('{"schema_version": 2, "anything": "else"}')
-    with pytest.raises(InputError, match="schema version 2 is newer than 1; upgrade edgevit"):
+    (path / "manifest.json").write_text('{"schema_version": 3, "anything": "else"}')
+    with pytest.raises(InputError, match="schema version 3 is newer than 2; upgrade edgevit"):
         Bundle.open(path)
 
 

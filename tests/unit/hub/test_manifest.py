@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgevit.errors import InputError
 from edgevit.manifest import FileRecord, Manifest
-from edgevit.spec import TensorSpec
+from edgevit.spec import ReductionSpec, TensorSpec
 
 on_one_fixture = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -39,8 +39,52 @@ def test_a_manifest_is_read_back_equal_and_written_alike(complete: Manifest) -> 
 
 
 def test_a_manifest_without_routing_parity_and_checkpoint_is_read_back_equal(complete: Manifest) -> None:
-    bare = replace(complete, routing=None, parity=None, model=replace(complete.model, checkpoint_sha256=None))
+    bare = replace(complete, routing=None, reduction=None, parity=None, model=replace(complete.model, checkpoint_sha256=None))
     assert Manifest.from_json(bare.to_json()) == bare
+
+
+def as_schema_1(manifest: Manifest) -> dict[str, Any]:
+    """What the first release wrote for it."""
+    record: dict[str, Any] = json.loads(manifest.to_json())
+    record["schema_version"] = 1
+    del record["reduction"]
+    if record["routing"] is not None:
+        del record["routing"]["tokens"]
+    if record["parity"] is not None:
+        del record["parity"]["patches_agreed"]
+    return record
+
+
+@pytest.mark.parametrize("without", [(), ("routing",), ("parity",), ("routing", "parity")])
+def test_a_manifest_of_schema_1_is_read_as_one_without_a_reduction(complete: Manifest, without: tuple[str, ...]) -> None:
+    assert complete.routing is not None and complete.parity is not None
+    old = replace(
+        complete,
+        routing=replace(complete.routing, tokens=4),
+        reduction=None,
+        parity=replace(complete.parity, patches_agreed=None),
+    )
+    old = replace(old, **dict.fromkeys(without))
+    read = Manifest.from_json(json.dumps(as_schema_1(old)).encode())
+    assert read == old
+    assert read.schema_version == 2
+
+
+@pytest.mark.parametrize("place", [("reduction",), ("routing", "tokens"), ("parity", "patches_agreed")])
+def test_a_manifest_of_schema_1_has_no_keys_of_the_second(complete: Manifest, place: tuple[str, ...]) -> None:
+    data = edited(as_schema_1(complete), place, lambda holder, key: holder.__setitem__(key, None))
+    with pytest.raises(InputError, match=f"unknown key '{place[-1]}'"):
+        Manifest.from_json(data)
+
+
+def test_a_schema_1_with_what_is_no_object_in_its_place_is_refused(complete: Manifest) -> None:
+    for key in ("routing", "parity"):
+        assert read_or_refuse(json.dumps(as_schema_1(complete) | {key: [1]}).encode()) is None
+
+
+def test_a_reduction_without_routing_is_read_back_equal(complete: Manifest) -> None:
+    reduced = replace(complete, routing=None, reduction=ReductionSpec(method="ltm", grid=(2, 2), tokens=(4, 2, 2, 1)))
+    assert Manifest.from_json(reduced.to_json()) == reduced
 
 
 def test_the_order_in_which_files_were_given_does_not_show(complete: Manifest) -> None:
@@ -87,7 +131,7 @@ def test_every_wrong_type_is_named(complete: Manifest) -> None:
         if place[0] == "cost" or place[:2] == ("model", "config"):
             continue  # any JSON is welcome here
         wrong: list[Any] = [True, [[]], {"a": {}}]
-        if place not in (("routing",), ("parity",), ("routing", "selection"), ("model", "checkpoint_sha256")):
+        if place not in (("routing",), ("parity",), ("routing", "selection"), ("parity", "patches_agreed"), ("model", "checkpoint_sha256")):
             wrong.append(None)
         for value in wrong:
             with pytest.raises(InputError, match=r"^manifest\.json: "):
@@ -99,7 +143,7 @@ def test_every_wrong_type_is_named(complete: Manifest) -> None:
 @pytest.mark.parametrize(
     "place, value, message",
     [
-        (("schema_version",), 0, "schema_version: got 0, wanted 1"),
+        (("schema_version",), 0, "schema_version: got 0, wanted 2"),
         (("schema_version",), 1.0, "schema_version: got 1.0, wanted a whole number"),
         (("labels",), [], "at least one"),
         (("labels",), ["a", "a"], "repeated"),
@@ -121,7 +165,18 @@ def test_every_wrong_type_is_named(complete: Manifest) -> None:
         (("routing", "steps"), 0, "wanted 1 or more"),
         (("routing", "grid"), [0, 4], "wanted rows and columns"),
         (("routing", "capacities"), [4], "one for each step"),
-        (("routing", "capacities"), [4, 5], "from 0 to 4"),
+        (("routing", "capacities"), [4, 3], "from 0 to 3"),
+        (("routing", "tokens"), 5, "routing.tokens: got 5, wanted 1 to 4"),
+        (("routing", "tokens"), 2, "leaves 3, routing has 2"),
+        (("reduction",), None, "routing.tokens: got 3 of 4 patches and no reduction"),
+        (("reduction", "method"), "magic", "wanted tome or ltm or dynamicvit or evit"),
+        (("reduction", "tokens"), [], "one number for each block"),
+        (("reduction", "tokens"), [0], "numbers from 1 to 4"),
+        (("reduction", "tokens"), [5, 3], "numbers from 1 to 4"),
+        (("reduction", "tokens"), [2, 3], "never rise"),
+        (("reduction", "grid"), [4, 1], r"reduction.grid: got \(4, 1\), routing has \(2, 2\)"),
+        (("reduction", "grid"), [0, 4], "wanted rows and columns"),
+        (("parity", "patches_agreed"), 1.5, "a share from 0 to 1"),
         (("routing", "thresholds"), [0.1, 0.2], "one for each step after the first"),
         (("parity", "decisions_agreed"), 17, "up to the number of inputs"),
         (("parity", "step_agreement"), [1.5], "shares from 0 to 1"),
