@@ -204,7 +204,9 @@ def _from_schema_1(record: Any, where: str) -> object:
     routing, parity = record.get("routing"), record.get("parity")
     for place, part, key in (("", record, "reduction"), ("routing: ", routing, "tokens"), ("parity: ", parity, _SHARE)):
         if isinstance(part, dict) and key in part:
-            raise InputError(f"{where}: {place}unknown key {key!r}; schema 1 has none, wanted a file that edgevit wrote")
+            raise InputError(
+                f"{where}: {place}unknown key {key!r}; schema 1 has none, wanted a file that edgevit wrote"
+            )
     record |= {"schema_version": SCHEMA_VERSION, "reduction": None}
     if isinstance(routing, dict):
         routing["tokens"] = 0  # all patches

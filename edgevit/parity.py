@@ -5,6 +5,10 @@ scores may be ranked either way by two correct implementations, so a differing t
 `NEAR_TIE` of the score that decided is listed as a near-tie and no fault. What follows from one, in later steps and
 in the logits of that image, is attributed to it.
 
+Where a reduction merges or drops tokens, the patches that ended in another token are listed. That alone is no fault;
+wrong logits are one, unless the closest call among the choices of that image was a near-tie. Tokens that are routed
+after a merge that went otherwise are other tokens: they are not compared, which only a near-tie may excuse.
+
 Does not know: torch, ONNX, how the reference was computed.
 """
 
@@ -18,7 +22,7 @@ import numpy as np
 from edgevit.errors import InputError
 from edgevit.runner import Runner
 
-__all__ = ["NEAR_TIE", "Golden", "NearTie", "Parity", "compare"]
+__all__ = ["NEAR_TIE", "Golden", "MergedOtherwise", "NearTie", "Parity", "compare"]
 
 # Share of the spread of a step's scores below which two of them count as equal.
 NEAR_TIE = 1e-5
@@ -32,10 +36,15 @@ class Golden:
         names: what each input is, n.
         images: n x 3 x H x W float32, each value exact in float16 (they are stored so).
         logits: n x C float32.
-        depth: n x N int32, steps each patch takes part in; None without routing.
-        margin: n x (R - 1) x N float32, for each step after the first how far each candidate's score is from the
-            score that decided, as a share of the spread; infinite for patches that were no candidates. None
+        depth: n x T int32, steps each of the T routed tokens takes part in; None without routing. The tokens are the
+            patches, unless some were merged before the first step.
+        margin: n x (R - 1) x T float32, for each step after the first how far each candidate's score is from the
+            score that decided, as a share of the spread; infinite for tokens that were no candidates. None
             without routing.
+        assignment: n x N int32, the output token that each of the N patches is part of, -1 where it was dropped;
+            None without a reduction.
+        gap: n float32, the smallest gap between two scores that decided a merge or a selection, as a share of the
+            spread; None where nothing was ranked.
     """
 
     names: tuple[str, ...]
@@ -43,6 +52,8 @@ class Golden:
     logits: np.ndarray
     depth: np.ndarray | None = None
     margin: np.ndarray | None = None
+    assignment: np.ndarray | None = None
+    gap: np.ndarray | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As named arrays for an npz file."""
@@ -54,6 +65,10 @@ class Golden:
         }
         if self.depth is not None and self.margin is not None:
             arrays |= {"depth": self.depth, "margin": self.margin}
+        if self.assignment is not None:
+            arrays["assignment"] = self.assignment
+        if self.gap is not None:
+            arrays["gap"] = self.gap
         return arrays
 
     @classmethod
@@ -77,9 +92,14 @@ class Golden:
         if depth is not None and margin is not None:
             shaped = shaped and depth.ndim == 2 and margin.ndim == 3 and len(depth) == n
             shaped = shaped and (margin.shape[0], margin.shape[2]) == depth.shape
+        assignment, gap = arrays.get("assignment"), arrays.get("gap")
+        if assignment is not None:
+            shaped = shaped and assignment.ndim == 2 and len(assignment) == n and assignment.dtype.kind == "i"
+        if gap is not None:
+            shaped = shaped and assignment is not None and gap.shape == (n,)
         if not shaped or (depth is None) != (margin is None):
             raise InputError("golden samples do not fit each other; wanted a bundle that edgevit wrote: export again")
-        return cls(names, images.astype(np.float32), logits, depth, margin)
+        return cls(names, images.astype(np.float32), logits, depth, margin, assignment, gap)
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,25 @@ class NearTie:
 
 
 @dataclass(frozen=True)
+class MergedOtherwise:
+    """An image some of whose patches ended in another output token than in the reference.
+
+    Attributes:
+        image: its name.
+        patches: how many.
+        gap: the closest call among the choices of the reference, as a share of the spread; None if none is known.
+    """
+
+    image: str
+    patches: int
+    gap: float | None
+
+    @property
+    def near_tie(self) -> bool:
+        return self.gap is not None and self.gap < NEAR_TIE
+
+
+@dataclass(frozen=True)
 class Parity:
     """The outcome of a comparison.
 
@@ -103,9 +142,12 @@ class Parity:
         largest_difference: of a logit, over the images without a near-tie.
         largest_tied_difference: of a logit, over the images with one, which tolerances do not judge.
         decisions_agreeing: images with the same top class.
-        tokens_agreeing: for each step after the first, the share of (image, patch) alike; empty without a trace.
+        tokens_agreeing: for each step after the first, the share of (image, token) alike; empty without a trace.
+            Images in `merged_otherwise` are left out, since their tokens are others.
         near_ties: the tokens that differ at a near-tie.
         faults: one line for each image that is wrong.
+        patches_agreeing: share of (image, patch) that ended in the same output token; None without a reduction's trace.
+        merged_otherwise: the images in which some did not.
     """
 
     inputs: int
@@ -117,6 +159,13 @@ class Parity:
     tokens_agreeing: tuple[float, ...]
     near_ties: tuple[NearTie, ...]
     faults: tuple[str, ...]
+    patches_agreeing: float | None = None
+    merged_otherwise: tuple[MergedOtherwise, ...] = ()
+
+    @property
+    def near_tied(self) -> int:
+        """How many decisions fell otherwise at a near-tie: tokens selected, and images merged."""
+        return len(self.near_ties) + sum(image.near_tie for image in self.merged_otherwise)
 
     @property
     def passed(self) -> bool:
@@ -124,7 +173,13 @@ class Parity:
 
 
 def compare(
-    golden: Golden, runner: Runner, atol: float, rtol: float, report: Callable[[int], None] | None = None
+    golden: Golden,
+    runner: Runner,
+    atol: float,
+    rtol: float,
+    report: Callable[[int], None] | None = None,
+    *,
+    tokens: int | None = None,
 ) -> Parity:
     """Run an artefact on the golden inputs and judge it.
 
@@ -134,6 +189,7 @@ def compare(
         atol: absolute tolerance on logits.
         rtol: the same relative to the reference's logit.
         report: told the number of images done.
+        tokens: that leave the last reduction, which no number in an assignment may reach; the patches by default.
 
     Raises:
         InputError: the artefact takes another image size than the golden inputs have.
@@ -147,10 +203,26 @@ def compare(
     near_ties: list[NearTie] = []
     agreeing: tuple[float, ...] = ()
     tied = np.zeros(len(golden.images), bool)
+    remerged = tied  # images some of whose patches ended in another token, so that their tokens are not comparable
+    merged: tuple[MergedOtherwise, ...] = ()
+    patches_agreeing = None
+    if golden.assignment is not None and "assignment" in outputs:
+        elsewhere = outputs["assignment"] != golden.assignment
+        patches_agreeing, remerged = 1 - float(elsewhere.mean()), elsewhere.any(axis=1)
+        merged = _merged_otherwise(golden, elsewhere.sum(axis=1))
+        tied = remerged & (_gaps(golden) < NEAR_TIE)
+        faults += [
+            f"{name}: a patch is assigned to no token that there is"
+            for name in _named(golden, _out_of_range(outputs["assignment"], tokens))
+        ]
     if golden.depth is not None and golden.margin is not None and "depth" in outputs:
-        steps = range(1, golden.margin.shape[1] + 1)
-        agreeing = tuple(float(((outputs["depth"] > r) == (golden.depth > r)).mean()) for r in steps)
+        same, steps = ~remerged, range(1, golden.margin.shape[1] + 1)
+        alike = [((outputs["depth"] > r) == (golden.depth > r))[same] for r in steps]
+        agreeing = tuple(float(step.mean()) if step.size else 0.0 for step in alike)
         for i, name in enumerate(golden.names):
+            if remerged[i]:
+                faults += [f"{name}: tokens were merged otherwise than in the reference"] * bool(~tied[i])
+                continue
             ties, fault = _tokens(name, golden.depth[i], golden.margin[i], outputs["depth"][i])
             near_ties += ties
             tied[i] = bool(ties)
@@ -172,7 +244,28 @@ def compare(
         tokens_agreeing=agreeing,
         near_ties=tuple(near_ties),
         faults=tuple(faults),
+        patches_agreeing=patches_agreeing,
+        merged_otherwise=merged,
     )
+
+
+def _gaps(golden: Golden) -> np.ndarray:
+    """The closest call in each image: n; infinite where none is known."""
+    return np.full(len(golden.names), np.inf) if golden.gap is None else golden.gap
+
+
+def _merged_otherwise(golden: Golden, patches: np.ndarray) -> tuple[MergedOtherwise, ...]:
+    """The images of which any of the n numbers of differing patches is not 0."""
+    gaps = [None] * len(golden.names) if golden.gap is None else golden.gap.tolist()
+    named = zip(golden.names, patches.tolist(), gaps, strict=True)
+    return tuple(MergedOtherwise(name, count, gap) for name, count, gap in named if count)
+
+
+def _out_of_range(assignment: np.ndarray, tokens: int | None) -> np.ndarray:
+    """Which images have a patch in a token that there is not: n booleans."""
+    limit = assignment.shape[1] if tokens is None else tokens
+    wrong: np.ndarray = ((assignment < -1) | (assignment >= limit)).any(axis=1)
+    return wrong
 
 
 def _named(golden: Golden, wrong: np.ndarray) -> list[str]:

@@ -18,7 +18,8 @@ def manifest() -> Manifest:
             source="steel-recursive", config={"width": 8, "shares": [1, 0.25]}, parameters=9, checkpoint_sha256="0" * 64
         ),
         routing=RoutingSpec(
-            mode="mask", router="expert_choice", selection="threshold", steps=2, grid=(2, 2), thresholds=(0.5,), tokens=3
+            mode="mask", router="expert_choice", selection="threshold", steps=2, grid=(2, 2), thresholds=(0.5,),
+            tokens=3,
         ),
         reduction=ReductionSpec(method="tome", grid=(2, 2), tokens=(3,)),
         input=TensorSpec("image", "float32", (1, 3, 8, 8)),

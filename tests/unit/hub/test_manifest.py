@@ -39,7 +39,9 @@ def test_a_manifest_is_read_back_equal_and_written_alike(complete: Manifest) -> 
 
 
 def test_a_manifest_without_routing_parity_and_checkpoint_is_read_back_equal(complete: Manifest) -> None:
-    bare = replace(complete, routing=None, reduction=None, parity=None, model=replace(complete.model, checkpoint_sha256=None))
+    bare = replace(
+        complete, routing=None, reduction=None, parity=None, model=replace(complete.model, checkpoint_sha256=None)
+    )
     assert Manifest.from_json(bare.to_json()) == bare
 
 
@@ -56,7 +58,9 @@ def as_schema_1(manifest: Manifest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("without", [(), ("routing",), ("parity",), ("routing", "parity")])
-def test_a_manifest_of_schema_1_is_read_as_one_without_a_reduction(complete: Manifest, without: tuple[str, ...]) -> None:
+def test_a_manifest_of_schema_1_is_read_as_one_without_a_reduction(
+    complete: Manifest, without: tuple[str, ...]
+) -> None:
     assert complete.routing is not None and complete.parity is not None
     old = replace(
         complete,
@@ -131,7 +135,13 @@ def test_every_wrong_type_is_named(complete: Manifest) -> None:
         if place[0] == "cost" or place[:2] == ("model", "config"):
             continue  # any JSON is welcome here
         wrong: list[Any] = [True, [[]], {"a": {}}]
-        if place not in (("routing",), ("parity",), ("routing", "selection"), ("parity", "patches_agreed"), ("model", "checkpoint_sha256")):
+        if place not in (
+            ("routing",),
+            ("parity",),
+            ("routing", "selection"),
+            ("parity", "patches_agreed"),
+            ("model", "checkpoint_sha256"),
+        ):
             wrong.append(None)
         for value in wrong:
             with pytest.raises(InputError, match=r"^manifest\.json: "):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgevit.errors import InputError
-from edgevit.parity import Golden, compare
+from edgevit.parity import Golden, MergedOtherwise, compare
 from edgevit.spec import TensorSpec
 
 # Three images, four patches, three steps; patch 0 of image 1 is all but tied at step 2.
@@ -125,6 +125,79 @@ def test_a_trace_that_contradicts_itself_is_a_fault(wrong: dict[str, np.ndarray]
     assert "c: depth and counts contradict each other" in compare(GOLDEN, Scripted(**wrong), 1e-4, 0).faults
 
 
+# Image 1 is all but tied; the six patches of each are merged to four tokens, which DEPTH is of.
+ASSIGNMENT = np.array([[0, 0, 1, 2, 3, -1], [0, 1, 1, 2, 3, 3], [0, 1, 2, 3, -1, -1]], np.int32)
+GAP = np.array([0.01, 1e-6, 0.01], np.float32)
+MERGED = replace(GOLDEN, assignment=ASSIGNMENT, gap=GAP)
+MERGED_ONLY = replace(MERGED, depth=None, margin=None)
+MOVED = {"clear": changed(ASSIGNMENT, ((0, 1), 1)), "tied": changed(ASSIGNMENT, ((1, 1), 0), ((1, 2), 2))}
+WRONG = {"clear": changed(LOGITS, ((0, 0), 5.0)), "tied": changed(LOGITS, ((1, 0), 5.0))}
+
+
+def test_the_same_merges_agree_wholly() -> None:
+    parity = compare(MERGED, Scripted(assignment=ASSIGNMENT), 1e-4, 0, tokens=4)
+    assert parity.passed
+    assert (parity.patches_agreeing, parity.merged_otherwise, parity.near_tied) == (1.0, (), 0)
+
+
+@pytest.mark.parametrize("call, image, patches, gap", [("clear", "a", 1, 0.01), ("tied", "b", 2, 1e-6)])
+def test_patches_that_ended_elsewhere_are_listed_and_are_no_fault_while_the_logits_hold(
+    call: str, image: str, patches: int, gap: float
+) -> None:
+    parity = compare(MERGED_ONLY, Scripted(assignment=MOVED[call]), 1e-4, 0, tokens=4)
+    assert parity.passed
+    assert parity.patches_agreeing == pytest.approx(1 - patches / 18)
+    assert parity.merged_otherwise == (MergedOtherwise(image, patches, pytest.approx(gap)),)
+    assert parity.near_tied == (call == "tied")
+
+
+@pytest.mark.parametrize("moved", ["clear", "tied", "nothing"])
+@pytest.mark.parametrize("wrong", ["clear", "tied"])
+def test_wrong_logits_are_excused_only_where_a_near_tie_merged_that_image_otherwise(moved: str, wrong: str) -> None:
+    runner = Scripted(assignment=MOVED.get(moved, ASSIGNMENT), logits=WRONG[wrong])
+    parity = compare(MERGED_ONLY, runner, 1e-4, 0, tokens=4)
+    assert parity.passed == (moved == wrong == "tied")
+    assert (parity.largest_tied_difference > 1) == parity.passed
+
+
+def test_no_known_gap_excuses_nothing() -> None:
+    golden = replace(MERGED_ONLY, gap=None)
+    runner = Scripted(assignment=MOVED["tied"], logits=WRONG["tied"])
+    parity = compare(golden, runner, 1e-4, 0, tokens=4)
+    assert not parity.passed
+    assert parity.merged_otherwise == (MergedOtherwise("b", 2, None),)
+
+
+def test_routed_tokens_are_not_compared_where_other_tokens_were_made() -> None:
+    other_depth = changed(DEPTH, ((1, 3), 3))
+    assert not compare(MERGED, Scripted(depth=other_depth, assignment=ASSIGNMENT), 1e-4, 0, tokens=4).passed
+    parity = compare(MERGED, Scripted(depth=other_depth, assignment=MOVED["tied"]), 1e-4, 0, tokens=4)
+    assert parity.passed
+    assert parity.tokens_agreeing == (1.0, 1.0)
+    clear = compare(MERGED, Scripted(assignment=MOVED["clear"]), 1e-4, 0, tokens=4)
+    assert clear.faults == ("a: tokens were merged otherwise than in the reference",)
+
+
+def test_a_trace_that_contradicts_itself_is_a_fault_however_its_image_was_merged() -> None:
+    runner = Scripted(assignment=MOVED["tied"], counts=changed(counts_of(DEPTH), ((1, 1), 9)))
+    assert "b: depth and counts contradict each other" in compare(MERGED, runner, 1e-4, 0, tokens=4).faults
+
+
+@pytest.mark.parametrize("token, tokens", [(4, 4), (6, None), (-2, 4)])
+@pytest.mark.parametrize("image", [0, 1])
+def test_a_token_that_there_is_not_is_a_fault_even_at_a_near_tie(image: int, token: int, tokens: int | None) -> None:
+    runner = Scripted(assignment=changed(ASSIGNMENT, ((image, 0), token)))
+    faults = compare(MERGED_ONLY, runner, 1e-4, 0, tokens=tokens).faults
+    assert faults == (f"{'ab'[image]}: a patch is assigned to no token that there is",)
+
+
+def test_without_an_assignment_in_the_graph_a_near_tie_excuses_nothing() -> None:
+    runner = Scripted(logits=WRONG["tied"])
+    parity = compare(MERGED_ONLY, runner, 1e-4, 0)
+    assert not parity.passed
+    assert parity.patches_agreeing is None
+
+
 def test_without_a_trace_the_logits_alone_are_judged() -> None:
     runner = Scripted()
     runner.answers = {"logits": LOGITS}
@@ -144,6 +217,10 @@ def test_golden_samples_survive_their_file() -> None:
     assert again.names == GOLDEN.names
     for name in ("images", "logits", "depth", "margin"):
         np.testing.assert_array_equal(getattr(again, name), getattr(GOLDEN, name))
+    assert again.assignment is None and again.gap is None
+    merged = Golden.from_arrays(MERGED.to_arrays())
+    np.testing.assert_array_equal(merged.assignment, ASSIGNMENT)
+    np.testing.assert_array_equal(merged.gap, GAP)
     plain = replace(GOLDEN, depth=None, margin=None)
     assert Golden.from_arrays(plain.to_arrays()).depth is None
 
@@ -157,9 +234,13 @@ def test_golden_samples_survive_their_file() -> None:
         {"margin": MARGIN[:, :, :3]},
         {"margin": None},
         {"images": IMAGES[0]},
+        {"assignment": ASSIGNMENT[:2]},
+        {"assignment": ASSIGNMENT.astype(np.float32)},
+        {"gap": GAP[:2]},
+        {"assignment": None},
     ],
 )
 def test_golden_samples_that_do_not_fit_are_one_line(damage: dict[str, np.ndarray | None]) -> None:
-    arrays = {name: value for name, value in (GOLDEN.to_arrays() | damage).items() if value is not None}
+    arrays = {name: value for name, value in (MERGED.to_arrays() | damage).items() if value is not None}
     with pytest.raises(InputError, match="export again"):
         Golden.from_arrays(arrays)
