@@ -1,4 +1,4 @@
-"""What a session answers: label, probabilities, the depth each patch was given, and where the time went."""
+"""What a session answers: label, probabilities, what became of each patch, and where the time went."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Prediction", "RoutingTrace", "Timings"]
+__all__ = ["MergingTrace", "Prediction", "RoutingTrace", "Timings"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class RoutingTrace:
     """Where a routed model spent its steps on one image.
 
     Attributes:
-        depth: int32 rows x columns, recursion steps each patch took part in, 1 to R.
-        counts: patches active at each of the R steps.
+        depth: int32 rows x columns, recursion steps each patch took part in, 1 to R. Patches that were merged before
+            the first step have the depth of their token, and one that was dropped there has 0.
+        counts: patches active at each of the R steps, or tokens where patches were merged before the first.
     """
 
     depth: np.ndarray
@@ -39,6 +40,22 @@ class RoutingTrace:
 
     def to_dict(self) -> dict[str, object]:
         return {"depth": self.depth.tolist(), "counts": list(self.counts)}
+
+
+@dataclass(frozen=True, eq=False)
+class MergingTrace:
+    """Which patches of one image became one token.
+
+    Attributes:
+        assignment: int32 rows x columns, the output token that each patch is part of, from 0; -1 where it was dropped.
+        tokens: that left each block; a single entry for a merge before a recursive stack.
+    """
+
+    assignment: np.ndarray
+    tokens: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        return {"assignment": self.assignment.tolist(), "tokens": list(self.tokens)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +68,7 @@ class Prediction:
         score: its probability.
         probabilities: of every class, in the order of the labels; they sum to 1.
         routing: None when the graph has no routing or was exported without its trace.
+        merging: None when the graph neither merges nor drops tokens, or was exported without its trace.
         timings: where the time went.
     """
 
@@ -59,6 +77,7 @@ class Prediction:
     score: float
     probabilities: Mapping[str, float]
     routing: RoutingTrace | None
+    merging: MergingTrace | None
     timings: Timings
 
     def to_dict(self) -> dict[str, object]:
@@ -69,4 +88,5 @@ class Prediction:
             "score": self.score,
             "probabilities": dict(self.probabilities),
             "routing": None if self.routing is None else self.routing.to_dict(),
+            "merging": None if self.merging is None else self.merging.to_dict(),
         }

@@ -17,12 +17,13 @@ import numpy as np
 
 from edgevit.bundle import Bundle
 from edgevit.errors import CheckFailed, InputError
+from edgevit.manifest import Manifest
 from edgevit.preprocess import ImageSource
 from edgevit.runner import Runner
-from edgevit.spec import RoutingSpec, TensorSpec
+from edgevit.spec import ReductionSpec, RoutingSpec
 
 from .choose import open_runner
-from .prediction import Prediction, RoutingTrace, Timings
+from .prediction import MergingTrace, Prediction, RoutingTrace, Timings
 
 __all__ = ["Session", "load"]
 
@@ -70,7 +71,7 @@ class Session:
         self.labels = manifest.labels
         self._preprocess = manifest.preprocess
         self._batch = manifest.input.shape[0]
-        self._routing = _traced(manifest.routing, manifest.outputs)
+        self._routing, self._reduction = _traced(manifest)
         self._closed = False
         with ExitStack() as stack:
             stack.enter_context(runner)
@@ -97,7 +98,7 @@ class Session:
 
         Raises:
             InputError: a picture cannot be read or would need a conversion that loses something; the session is closed.
-            CheckFailed: the graph answered with something that is not a number.
+            CheckFailed: the graph answered with something that is not a number, or with a token that it has not.
         """
         if self._closed:
             raise InputError(f"the session of {self.bundle.path} is closed; load the bundle again")
@@ -139,32 +140,63 @@ class Session:
                 label=self.labels[best[i]],
                 score=probabilities[i][best[i]],
                 probabilities=dict(zip(self.labels, probabilities[i], strict=True)),
-                routing=self._trace(outputs, i),
+                routing=self._routed(outputs, i),
+                merging=self._merged(outputs, i),
                 timings=timings,
             )
             for i, image in enumerate(images)
         ]
 
-    def _trace(self, outputs: dict[str, np.ndarray], i: int) -> RoutingTrace | None:
+    def _routed(self, outputs: dict[str, np.ndarray], i: int) -> RoutingTrace | None:
+        """What was routed of image i."""
         if self._routing is None:
             return None
-        return RoutingTrace(outputs["depth"][i].reshape(self._routing.grid), tuple(outputs["counts"][i].tolist()))
+        depth = outputs["depth"][i]
+        if self._reduction is not None:  # then the tokens are not the patches, and depth is by token
+            tokens = _tokens(outputs["assignment"][i], self._reduction)
+            depth = np.where(tokens < 0, 0, depth[tokens])
+        return RoutingTrace(depth.reshape(self._routing.grid), tuple(outputs["counts"][i].tolist()))
+
+    def _merged(self, outputs: dict[str, np.ndarray], i: int) -> MergingTrace | None:
+        """What was merged or dropped of image i."""
+        if self._reduction is None:
+            return None
+        tokens = _tokens(outputs["assignment"][i], self._reduction)
+        return MergingTrace(tokens.reshape(self._reduction.grid), self._reduction.tokens)
 
 
-def _traced(routing: RoutingSpec | None, outputs: Sequence[TensorSpec]) -> RoutingSpec | None:
-    """The routing that the outputs tell of; None where there is none, or its trace was left out of the graph.
+def _traced(manifest: Manifest) -> tuple[RoutingSpec | None, ReductionSpec | None]:
+    """The routing and the reduction that the outputs tell of; None where there is none, or no trace of it in the graph.
 
     Raises:
-        InputError: the trace has another shape than the routing.
+        InputError: a trace has another shape than what it is of.
     """
-    shapes = {output.name: output.shape for output in outputs}
-    if routing is None or not {"depth", "counts"} <= shapes.keys():
-        return None
+    shapes = {output.name: output.shape for output in manifest.outputs}
+    reduction = manifest.reduction if "assignment" in shapes else None
+    routing = manifest.routing if {"depth", "counts"} <= shapes.keys() else None
+    wanted: dict[str, tuple[str, int]] = {}
+    if reduction is not None:
+        wanted["assignment"] = "reduction", reduction.patches
+    if routing is not None:
+        wanted |= {"depth": ("routing", routing.tokens), "counts": ("routing", routing.steps)}
+        if manifest.reduction is not None and reduction is None:
+            raise InputError("manifest.json: output depth is of merged tokens and there is no output assignment")
     batch = shapes["logits"][0]
-    for name, size in (("depth", routing.patches), ("counts", routing.steps)):
+    for name, (what, size) in wanted.items():
         if shapes[name] != (batch, size):
-            raise InputError(f"manifest.json: output {name} is {shapes[name]}, its routing makes it {(batch, size)}")
-    return routing
+            raise InputError(f"manifest.json: output {name} is {shapes[name]}, its {what} makes it {(batch, size)}")
+    return routing, reduction
+
+
+def _tokens(assignment: np.ndarray, reduction: ReductionSpec) -> np.ndarray:
+    """The N patches' tokens as the graph gave them.
+
+    Raises:
+        CheckFailed: one is no token that there is.
+    """
+    if assignment.min() < -1 or assignment.max() >= reduction.tokens[-1]:
+        raise CheckFailed("the graph put a patch into a token that it has not; run edgevit verify on the bundle")
+    return assignment
 
 
 def _softmax(logits: list[float]) -> list[float]:

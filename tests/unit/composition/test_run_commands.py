@@ -82,7 +82,7 @@ def test_pictures_are_labelled_in_the_order_given(edgevit, make_bundle, pictures
     assert outcome.status == 0
     assert [entry["label"] for entry in outcome.json] == ["red", "blue", "green", "green"]
     first = outcome.json[0]
-    assert list(first) == ["image", "label", "score", "probabilities", "routing"]
+    assert list(first) == ["image", "label", "score", "probabilities", "routing", "merging"]
     assert first["image"] == str(files[0])
     assert first["score"] == max(first["probabilities"].values())
     assert sum(first["probabilities"].values()) == pytest.approx(1)

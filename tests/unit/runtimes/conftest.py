@@ -11,22 +11,37 @@ from edgevit.bundle import Bundle
 from edgevit.bundle_writer import write_bundle
 from edgevit.manifest import Manifest, ModelRecord
 from edgevit.preprocess import Preprocess
-from edgevit.spec import RoutingSpec, TensorSpec
+from edgevit.spec import ReductionSpec, RoutingSpec, TensorSpec
 
 LABELS = ("dark", "middle", "bright")
 STEPS, GRID = 3, (2, 3)
+ASSIGNMENT = (2, 0, 1, 1, 3, -1)  # of the six patches to four tokens, where they are merged
 
 
-def make_manifest(batch: int = 1, routed: bool = True, target: str = "cpu-x86") -> Manifest:
+def make_manifest(
+    batch: int = 1, routed: bool = True, merged: bool = False, trace: bool = True, target: str = "cpu-x86"
+) -> Manifest:
+    tokens = max(ASSIGNMENT) + 1 if merged else len(ASSIGNMENT)
     outputs = [TensorSpec("logits", "float32", (batch, len(LABELS)))]
-    if routed:
-        outputs += [TensorSpec("depth", "int32", (batch, 6)), TensorSpec("counts", "int32", (batch, STEPS))]
+    if routed and trace:
+        outputs += [TensorSpec("depth", "int32", (batch, tokens)), TensorSpec("counts", "int32", (batch, STEPS))]
+    if merged and trace:
+        outputs.append(TensorSpec("assignment", "int32", (batch, len(ASSIGNMENT))))
     return Manifest(
         name="steel",
         model=ModelRecord(source="steel-recursive", config={}, parameters=9, checkpoint_sha256=None),
         routing=RoutingSpec(
-            mode="topk", router="expert_choice", selection="top-k", steps=STEPS, grid=GRID, capacities=(6, 3, 1)
-        ),
+            mode="topk",
+            router="expert_choice",
+            selection="top-k",
+            steps=STEPS,
+            grid=GRID,
+            capacities=(tokens, 3, 1),
+            tokens=tokens,
+        )
+        if routed
+        else None,
+        reduction=ReductionSpec(method="tome", grid=GRID, tokens=(tokens,)) if merged else None,
         input=TensorSpec("image", "float32", (batch, 3, 8, 8)),
         outputs=tuple(outputs),
         preprocess=Preprocess(height=8, width=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
@@ -79,11 +94,13 @@ class BrightnessRunner:
         self.batches.append(image)
         means = image.mean(axis=(1, 2, 3))
         deepest = np.clip((means * STEPS).astype(np.int32) + 1, 1, STEPS)
-        depth = np.ones((len(image), GRID[0] * GRID[1]), np.int32)
+        tokens = {output.name: output.shape[1] for output in self.outputs}.get("depth", 6)
+        depth = np.ones((len(image), tokens), np.int32)
         depth[:, 1] = deepest
         answer = {
             "logits": -8 * np.abs(means[:, None] - np.array([0.0, 0.5, 1.0])).astype(np.float32),
             "depth": depth,
+            "assignment": np.tile(np.array(ASSIGNMENT, np.int32), (len(image), 1)),
             "counts": (depth[:, None, :] > np.arange(STEPS)[None, :, None]).sum(axis=2).astype(np.int32),
         }
         return {output.name: answer[output.name] for output in self.outputs}

@@ -5,18 +5,21 @@ import json
 import numpy as np
 import pytest
 
-from edgevit.runtimes.prediction import Prediction, RoutingTrace, Timings
+from edgevit.runtimes.prediction import MergingTrace, Prediction, RoutingTrace, Timings
 
 
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("routed", [True, False])
-def test_a_prediction_becomes_json_and_back(routed):
+def test_a_prediction_becomes_json_and_back(routed, merged):
     trace = RoutingTrace(np.array([[1, 2], [3, 1]], np.int32), (4, 2, 1))
+    merging = MergingTrace(np.array([[0, 0], [1, -1]], np.int32), (4, 2))
     prediction = Prediction(
         image="part.png",
         label="scratch",
         score=0.75,
         probabilities={"scratch": 0.75, "scale": 0.25},
         routing=trace if routed else None,
+        merging=merging if merged else None,
         timings=Timings(1, 2, 3),
     )
     assert json.loads(json.dumps(prediction.to_dict())) == {
@@ -25,4 +28,5 @@ def test_a_prediction_becomes_json_and_back(routed):
         "score": 0.75,
         "probabilities": {"scratch": 0.75, "scale": 0.25},
         "routing": {"depth": [[1, 2], [3, 1]], "counts": [4, 2, 1]} if routed else None,
+        "merging": {"assignment": [[0, 0], [1, -1]], "tokens": [4, 2]} if merged else None,
     }

@@ -56,6 +56,33 @@ def test_there_is_no_trace_where_the_graph_gives_none(make_bundle, brightness_ru
         assert session.predict(grey(255)).routing is None
 
 
+def test_merged_patches_have_the_depth_of_their_token_and_dropped_ones_none(make_bundle, brightness_runner, grey):
+    bundle = make_bundle(merged=True)
+    with Session(bundle, brightness_runner(bundle.manifest)) as session:
+        prediction = session.predict(grey(255))
+    np.testing.assert_array_equal(prediction.merging.assignment, [[2, 0, 1], [1, 3, -1]])
+    assert prediction.merging.tokens == (4,)
+    np.testing.assert_array_equal(prediction.routing.depth, [[1, 1, 3], [3, 1, 0]])  # token 1 went on
+    assert prediction.routing.counts == (4, 1, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_merging_without_routing_is_traced_for_every_picture(make_bundle, brightness_runner, grey, batch):
+    bundle = make_bundle(merged=True, routed=False, batch=batch)
+    with Session(bundle, brightness_runner(bundle.manifest)) as session:
+        for prediction in session.predict([grey(255)] * 4):
+            assert prediction.routing is None
+            assert prediction.merging.assignment.dtype == np.int32
+            np.testing.assert_array_equal(prediction.merging.assignment, [[2, 0, 1], [1, 3, -1]])
+
+
+def test_without_its_trace_nothing_is_known_of_routing_or_merging(make_bundle, brightness_runner, grey):
+    bundle = make_bundle(merged=True, trace=False)
+    with Session(bundle, brightness_runner(bundle.manifest)) as session:
+        prediction = session.predict(grey(255))
+    assert prediction.routing is None and prediction.merging is None
+
+
 def test_timings_add_up(session, grey):
     timings = session.predict(grey(1)).timings
     assert 0 < timings.preprocess_ns
@@ -144,12 +171,40 @@ def test_a_graph_that_is_not_the_manifests_is_refused_and_left(make_bundle, brig
 
 def test_a_trace_of_another_shape_than_the_routing_is_refused_before_anything_is_loaded(make_bundle, brightness_runner):
     bundle = make_bundle()
-    routing = dataclasses.replace(bundle.manifest.routing, grid=(2, 2), capacities=())
+    routing = dataclasses.replace(bundle.manifest.routing, grid=(2, 2), capacities=(), tokens=4)
     bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, routing=routing))
     runner = brightness_runner(bundle.manifest)
     with pytest.raises(InputError, match=r"output depth is \(1, 6\), its routing makes it \(1, 4\)"):
         Session(bundle, runner)
     assert runner.entered == 0
+
+
+@pytest.mark.parametrize(
+    "change, problem",
+    [
+        ({"shape": (1, 5)}, r"output assignment is \(1, 5\), its reduction makes it \(1, 6\)"),
+        ({"name": "assigned"}, "output depth is of merged tokens and there is no output assignment"),
+    ],
+)
+def test_merged_tokens_that_cannot_be_led_back_to_patches_are_refused(make_bundle, brightness_runner, change, problem):
+    bundle = make_bundle(merged=True)
+    *others, assignment = bundle.manifest.outputs
+    outputs = (*others, dataclasses.replace(assignment, **change))
+    bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, outputs=outputs))
+    with pytest.raises(InputError, match=problem):
+        Session(bundle, brightness_runner(bundle.manifest))
+
+
+@pytest.mark.parametrize("token", [4, -2])
+@pytest.mark.parametrize("routed", [True, False])
+def test_a_patch_in_a_token_that_there_is_not_is_a_failed_check(make_bundle, brightness_runner, grey, token, routed):
+    bundle = make_bundle(merged=True, routed=routed)
+    with Session(bundle, brightness_runner(bundle.manifest)) as session:
+        answer = session.runner(np.zeros((1, 3, 8, 8), np.float32))
+        answer["assignment"][0, 2] = token
+        session.runner = lambda image: answer
+        with pytest.raises(CheckFailed, match="a token that it has not; run edgevit verify"):
+            session.predict(grey(1))
 
 
 @pytest.mark.parametrize("values", [[0, np.nan, 0], [np.inf, 0, 0], [0, -np.inf, 0], [np.inf, -np.inf, 0]])
