@@ -36,7 +36,8 @@ class Stream(NamedTuple):
 
     x: Tensor  # B x (p + n) x D: the prefix, then the tokens
     prefix: int  # p, 0 or more
-    origin: Tensor  # B x N int64: the token that each patch is part of, 0 to n - 1; -1 where it was dropped
+    # B x N int64: the token that each patch is part of, 0 to n - 1; -1 where it was dropped; None if nobody asks
+    origin: Tensor | None
     size: Tensor | None = None  # B x n float32: patches that each token stands for; None while each stands for one
     keep: Tensor | None = None  # B x n float32, in training only: 1 for tokens that go on, 0 for those masked out
 
@@ -54,8 +55,10 @@ class Reduced(NamedTuple):
 
     logits: Tensor  # B x C
     features: Tensor  # B x F: what the head read
-    assignment: Tensor  # B x N int32: the output token that each patch is part of; -1 where it was dropped
+    # B x N int32: the output token that each patch is part of; -1 where it was dropped; None if nobody asked
+    assignment: Tensor | None
     keep_shares: tuple[Tensor, ...] = ()  # in training: the share of tokens each learned keep mask let through, B each
+    gap: Tensor | None = None  # B float32: the least step that decided a choice (`Reducer.gap`); None if not asked for
 
 
 class Reducer(nn.Module):
@@ -81,6 +84,13 @@ class Reducer(nn.Module):
             attended: of this block; None for a reducer placed before it.
         """
         raise NotImplementedError
+
+    def gap(self, stream: Stream, attended: Attended | None) -> Tensor | None:
+        """How clearly this reducer chooses, B float32: the least step between scores that decided, of their spread.
+
+        A runtime whose rounding is coarser than the step may choose otherwise. None for a reducer that chooses nothing.
+        """
+        return None
 
 
 class SequenceBackbone(Protocol):

@@ -1,15 +1,40 @@
-"""Selecting, gathering, writing back and hiding tokens: pure functions with static shapes.
+"""Selecting, gathering, writing back, hiding and merging tokens: pure functions with static shapes.
 
 Shapes: B images, N tokens a sequence, K of them chosen, D channels. Every count is a Python int, so that a traced
 graph has constant shapes, and every index is unique within its row, so that no scatter needs a reduction.
+
+Merging is ToMe's (Bolya et al. 2023, arXiv 2210.09461, section 3): the tokens at even positions of the whole sequence
+(A) look for the most alike at odd positions (B), and the r best pairs become one. What the published code does with
+argsort and scatter-reduce is done here with top-k, equality and a small matrix product, to the same order of tokens.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-__all__ = ["HIDDEN", "gather", "hide", "lowest_index_top_k", "membership", "write_back"]
+from edgevit.errors import InputError
+
+__all__ = [
+    "HIDDEN",
+    "Matching",
+    "complement",
+    "gather",
+    "hide",
+    "lowest_index_top_k",
+    "match",
+    "match_gap",
+    "membership",
+    "merge",
+    "mergeable",
+    "places",
+    "selection_gap",
+    "successors",
+    "unmerge",
+    "write_back",
+]
 
 # Added to an attention logit to hide its key. Finite, because a row of -inf gives NaN and fp16 ends at 65504;
 # exp(-1e4) is 0 exactly in fp32 and fp16 alike.
@@ -84,3 +109,192 @@ def hide(active: Tensor) -> Tensor:
     """
     mask = torch.where(active, 0.0, HIDDEN)
     return torch.nn.functional.pad(mask, (1, 0))[:, None, None, :]
+
+
+def complement(index: Tensor, length: int) -> Tensor:
+    """The positions that are not listed: B x K unique positions below `length` give B x (`length` - K), ascending."""
+    listed = index[:, None, :] == torch.arange(length, device=index.device)[:, None]  # B x length x K
+    return lowest_index_top_k(torch.where(listed, -1.0, 0.0).sum(dim=-1), length - index.shape[1])
+
+
+def places(index: Tensor, values: Tensor, length: int) -> Tensor:
+    """Values at the listed positions and 0 elsewhere: B x K unique positions, B x K int64, to B x `length` int64.
+
+    Scattering without a scatter, for maps of positions; a sequence of channels goes through `gather` instead.
+    """
+    listed = index[:, None, :] == torch.arange(length, device=index.device)[:, None]  # B x length x K
+    return torch.where(listed, values[:, None, :], 0).sum(dim=-1)
+
+
+class Matching(NamedTuple):
+    """Which tokens of A are merged into which of B. Positions count within A and B, protected tokens left out."""
+
+    kept: Tensor | None  # B x (|A| - r) int64, ascending: those of A that stay; None if all are merged
+    merged: Tensor  # B x r int64, ascending: those of A that are merged away
+    partner: Tensor  # B x r int64: the one of B that each of them goes into
+
+
+def mergeable(length: int, protected: int) -> int:
+    """How many of a sequence's tokens one merge can take away: half of those that are not protected, rounded down.
+
+    Args:
+        length: tokens of the whole sequence.
+        protected: how many of them, at its beginning, neither merge nor are merged into.
+
+    Raises:
+        InputError: fewer than none are protected, or more than there are.
+    """
+    if not 0 <= protected <= length:
+        raise InputError(f"{protected} tokens protected of a sequence of {length}; protect 0 to {length}")
+    return (length - protected) // 2
+
+
+def match(keys: Tensor, r: int, protected: int) -> Matching:
+    """Bipartite soft matching: the r tokens of A that are most alike to one of B, and that one.
+
+    Positions of the whole sequence alternate between A and B, the protected ones counted, as in the published method:
+    behind one protected token, A has the 2nd, 4th, ... of `keys` and B the 1st, 3rd, ... Alike is the cosine of two
+    keys; of equal ones the lowest position wins, for the partner and for the pair.
+
+    Args:
+        keys: B x n x d, of the tokens that are not protected.
+        r: tokens to merge away, 1 to half of n.
+        protected: tokens at the beginning of the sequence, which are not in `keys`.
+
+    Raises:
+        InputError: r is not what n tokens can give.
+    """
+    most = mergeable(protected + keys.shape[1], protected)
+    if not 1 <= r <= most:
+        raise InputError(
+            f"a merge of {r} of {keys.shape[1]} tokens; one merge takes 1 to half of them, {most}: "
+            "merge fewer here, or at more blocks"
+        )
+    likeness = _likeness(keys, protected)
+    batch, first, _ = likeness.shape
+    partner = lowest_index_top_k(likeness.flatten(0, 1), 1).reshape(batch, first)
+    merged = lowest_index_top_k(likeness.amax(dim=-1), r)
+    return Matching(complement(merged, first) if r < first else None, merged, gather(partner, merged))
+
+
+def _likeness(keys: Tensor, protected: int) -> Tensor:
+    """Cosines of the keys of A with those of B: B x n x d to B x |A| x |B|."""
+    keys = keys.detach()
+    unit = keys / keys.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(keys.dtype).tiny)
+    a = protected % 2
+    return unit[:, a::2] @ unit[:, 1 - a :: 2].transpose(1, 2)
+
+
+def merge(x: Tensor, size: Tensor | None, matching: Matching, protected: int) -> tuple[Tensor, Tensor]:
+    """The sequence after a merge: merged tokens are the mean of theirs, weighted by their sizes.
+
+    Args:
+        x: B x N x D, the whole sequence.
+        size: B x n float32, how many patches each token stands for that is not protected; None if each for one.
+        matching: of the same sequence.
+        protected: tokens at its beginning that stay as they are.
+
+    Returns:
+        B x (N - r) x D: the protected tokens, those of A that stay, B; and the sizes B x (n - r).
+    """
+    a = protected % 2
+    of_b = x[:, protected + 1 - a :: 2]
+    # A row for each of B, 1 (or the size) where a merged token goes into it.
+    onto = matching.partner[:, None, :] == torch.arange(of_b.shape[1], device=x.device)[:, None]  # B x |B| x r
+    source = matching.merged * 2 + a
+    if size is None:
+        weight = onto.to(x.dtype)
+        before = x.new_ones(())
+    else:
+        weight = torch.where(onto, gather(size, source)[:, None, :], 0.0)
+        before = size[:, 1 - a :: 2]
+    after = before + weight.sum(dim=-1)
+    # Scaled before they are multiplied: these are narrow, while the sum would be as wide as the tokens.
+    mean = of_b * (before / after)[..., None] + (weight / after[..., None]) @ gather(x, source + protected)
+    if matching.kept is None:
+        return torch.cat([x[:, :protected], mean], dim=1), after
+    kept = matching.kept * 2 + a
+    leading = torch.arange(protected, device=x.device).expand(x.shape[0], -1)
+    rows = torch.cat([leading, kept + protected], dim=1) if protected else kept
+    stayed = torch.ones_like(kept, dtype=after.dtype) if size is None else gather(size, kept)
+    return torch.cat([gather(x, rows), mean], dim=1), torch.cat([stayed, after], dim=1)
+
+
+def successors(matching: Matching, length: int, protected: int) -> Tensor:
+    """The token that each one became part of; protected tokens counted neither before nor after.
+
+    Args:
+        matching: what was merged.
+        length: tokens of the whole sequence before.
+        protected: how many of them, at its beginning, were protected.
+
+    Returns:
+        B x n int64, values 0 to n - r - 1.
+    """
+    kept, merged, partner = matching
+    batch, r = merged.shape
+    stay = 0 if kept is None else kept.shape[1]
+    device, n = merged.device, length - protected
+    a, b = stay + r, n - stay - r
+    after = places(merged, partner + stay, a)
+    if kept is not None:
+        after = after + places(kept, torch.arange(stay, device=device).expand(batch, -1), a)
+    both = torch.cat([after, torch.arange(stay, stay + b, device=device).expand(batch, -1)], dim=1)  # A's, then B's
+    position = torch.arange(n, device=device)
+    return both.index_select(1, torch.where(position % 2 == protected % 2, position // 2, a + position // 2))
+
+
+def unmerge(x: Tensor, matching: Matching, length: int, protected: int) -> Tensor:
+    """Each token's value back at every place it came from: B x (N - r) x D to B x N x D.
+
+    Args:
+        x: the sequence after `merge`, protected tokens first.
+        matching: what was merged.
+        length: N.
+        protected: tokens at the beginning of the sequence.
+    """
+    back = gather(x[:, protected:], successors(matching, length, protected))
+    return torch.cat([x[:, :protected], back], dim=1)
+
+
+def selection_gap(scores: Tensor, k: int) -> Tensor:
+    """How clearly the k best of each row were chosen: the step from the k-th to the next score, B x N to B.
+
+    As a share of the row's spread, so that rounding can be judged by it; 1 where there was nothing to choose.
+    """
+    if k >= scores.shape[1]:
+        return scores.new_ones(scores.shape[0])
+    return _share(_step(scores, k), scores.detach())
+
+
+def match_gap(keys: Tensor, r: int, protected: int) -> Tensor:
+    """How clearly a matching was made: the least step that, gone the other way, gives another one; B float32.
+
+    That is the step from the r-th to the next pair, and for each token that is merged the one from its partner to the
+    next best, all as shares of the spread of the likenesses.
+
+    Args:
+        keys: as for `match`.
+        r: as for `match`.
+        protected: as for `match`.
+    """
+    likeness = _likeness(keys, protected)
+    pair = likeness.amax(dim=-1)
+    # The pairs are fewer than the likenesses: their step counts in the spread of all.
+    gaps = [_share(_step(pair, r), likeness.flatten(1))] if r < pair.shape[1] else []
+    if likeness.shape[2] > 1:
+        best = gather(likeness, lowest_index_top_k(pair, r)).topk(2, dim=-1).values
+        gaps.append(_share((best[..., 0] - best[..., 1]).amin(dim=1), likeness.flatten(1)))
+    return torch.stack(gaps).amin(dim=0) if gaps else keys.new_ones(keys.shape[0])
+
+
+def _step(scores: Tensor, k: int) -> Tensor:
+    """From the k-th largest of each row to the next, B x N to B."""
+    best = scores.detach().topk(k + 1, dim=1).values
+    return best[:, k - 1] - best[:, k]
+
+
+def _share(step: Tensor, scores: Tensor) -> Tensor:
+    """A step, B, as a share of the spread of each row of scores; 0 where all are equal."""
+    spread = scores.amax(dim=1) - scores.amin(dim=1)
+    return step / spread.clamp(min=torch.finfo(scores.dtype).tiny)
