@@ -8,9 +8,10 @@ from __future__ import annotations
 from .candidate import Candidate
 from .checks import Check
 from .comparison import Comparison, RatioInterval
+from .energy import Energy
 from .harness import measure
 from .json_schema import report_schema
-from .layers import LayerCost, Profile
+from .layers import LayerCost, Profile, by_block, by_operator, by_step
 from .loadgen_check import LoadgenCheck, check_loadgen
 from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import Interval, Percentile
@@ -19,7 +20,7 @@ from .report_html import measurement_to_html
 from .report_json import measurement_from_json, measurement_to_json
 from .report_tables import measurement_to_csv, measurement_to_markdown
 from .settings import Settings
-from .stored import Gate, StoredComparison, compare_stored, differences, judge_baseline
+from .stored import Gate, StoredComparison, check_baseline, compare_stored, differences, judge_baseline
 from .summary import CandidateSummary, Summary, summarise
 from .triggers import read_trigger_file
 
@@ -29,6 +30,7 @@ __all__ = [
     "CandidateSummary",
     "Check",
     "Comparison",
+    "Energy",
     "Gate",
     "Interval",
     "LayerCost",
@@ -43,6 +45,10 @@ __all__ = [
     "Settings",
     "StoredComparison",
     "Summary",
+    "by_block",
+    "by_operator",
+    "by_step",
+    "check_baseline",
     "check_loadgen",
     "compare_stored",
     "differences",

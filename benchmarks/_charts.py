@@ -8,7 +8,7 @@ import numpy as np
 
 from ._charts_inside import by_image, by_layer
 from ._charts_time import over_time
-from ._drawing import MS, Chart, Measured, colour, drawn_ranks, drawn_samples, numbers
+from ._drawing import MS, Chart, Measured, colour, drawn_ranks, drawn_samples, log_axis, numbers
 from .measurement import Measurement
 from .summary import Summary
 
@@ -23,8 +23,9 @@ def all_charts(measurement: Measurement, summary: Summary) -> list[Chart]:
     for index, result, one in measured:
         charts += by_image(index, result, one, measurement.image_names)
     charts += _warm_up(measured)
+    position = {one.name: index for index, one in enumerate(summary.candidates)}
     for profile in measurement.profiles:
-        charts += by_layer(profile)
+        charts += by_layer(profile, colour(position.get(profile.candidate, 0)))
     return charts
 
 
@@ -102,7 +103,7 @@ def _ecdf(measured: Measured) -> Chart:
     )
     layout = {
         "height": 360,
-        "xaxis": {"title": {"text": "latency (ms)"}, "type": "log"},
+        "xaxis": log_axis("latency (ms)", [result.measured.latency_ns / MS for _, result, _ in measured]),
         "yaxis": {"title": {"text": "queries (%)"}, "range": [0, 101]},
     }
     return Chart("ecdf", "Share of queries done", caption, data, layout)
@@ -132,7 +133,7 @@ def _histogram(measured: Measured) -> Chart:
         )
     layout = {
         "height": 320,
-        "xaxis": {"title": {"text": "latency (ms)"}, "type": "log"},
+        "xaxis": log_axis("latency (ms)", latencies),
         "yaxis": {"title": {"text": "queries (%)"}, "rangemode": "tozero"},
     }
     caption = (
@@ -163,7 +164,7 @@ def _warm_up(measured: Measured) -> list[Chart]:
     layout = {
         "height": 300,
         "xaxis": {"title": {"text": "time since the first query (s)"}},
-        "yaxis": {"title": {"text": "latency (ms)"}, "type": "log"},
+        "yaxis": log_axis("latency (ms)", [np.array(trace["y"]) for trace in data]),
     }
     caption = "The queries before measuring. They end where latencies no longer move, and count for nothing else."
     return [Chart("warm-up", "Warm-up", caption, data, layout)] if data else []

@@ -48,18 +48,21 @@ def by_image(index: int, result: CandidateResult, one: CandidateSummary, image_n
     return [Chart(f"image-{index}", f"Images of {one.name}", caption, data, layout)]
 
 
-def by_layer(profile: Profile) -> list[Chart]:
+def by_layer(profile: Profile, colour: str) -> list[Chart]:
+    """Time by block, recursion step and operator, in the candidate's colour."""
     if not profile.layers:
         return []
     charts: list[Chart] = []
     views = (("block", by_block(profile)), ("recursion step", by_step(profile)), ("operator", by_operator(profile)))
     for what, groups in views:
+        if what == "recursion step" and len(groups) < 2:
+            continue  # a model without recursion
         shown = groups[:14][::-1] if what != "recursion step" else groups[::-1]
         data = [
             {
                 "type": "bar",
                 "orientation": "h",
-                "marker": {"color": COLOURS[0]},
+                "marker": {"color": colour},
                 "y": [group.name for group in shown],
                 "x": [group.time_ns / MS for group in shown],
                 "text": [f"{100 * group.share:.1f} %" for group in shown],
@@ -74,6 +77,8 @@ def by_layer(profile: Profile) -> list[Chart]:
             "yaxis": {"automargin": True, "type": "category"},
         }
         caption = f"From a run of its own over {profile.queries} queries; profiling makes every layer a little slower."
+        if what == "block" and any(group.name == "(runtime)" for group in shown):
+            caption += " Of what stands under (runtime), no name tells the module."
         title = f"{profile.candidate} by {what}"
         charts.append(Chart(f"layers-{len(charts)}-{profile.candidate}", title, caption, data, layout))
     return charts

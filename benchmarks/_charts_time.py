@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ._drawing import COLOURS, MOST_POINTS, MS, WORST_KEPT, Chart, Measured, colour, drawn_samples, numbers
+from ._drawing import COLOURS, MOST_POINTS, MS, WORST_KEPT, Chart, Measured, colour, drawn_samples, log_axis, numbers
 from .measurement import Measurement
 from .telemetry import Series
 
@@ -47,7 +47,7 @@ def over_time(measured: Measured, measurement: Measurement) -> Chart:
         axis = {"title": {"text": title}, "domain": [max(0.0, top - height * unit), top], "rangemode": "tozero"}
         layout["yaxis" if row == 0 else f"yaxis{row + 1}"] = axis
         top -= height * unit + gap
-    layout["yaxis"]["type"] = "log"
+    layout["yaxis"].update(log_axis("latency (ms)", [result.measured.latency_ns / MS for _, result, _ in measured]))
     for row, (_, lines) in enumerate(rows, start=2):
         for number, (name, series) in enumerate(lines):
             data.append(
@@ -82,7 +82,7 @@ def _telemetry_rows(all_series: Sequence[Series]) -> Iterator[tuple[str, list[tu
 
     rows = [
         ("clock (MHz)", lines("cpu_clock_mean", "gpu_clock")),
-        ("busy (share)", lines("cpu_others", "gpu_busy")),
+        ("other load" if not lines("gpu_busy") else "busy (share)", lines("cpu_others", "gpu_busy")),
         ("heat (°C)", lines("temperature")),
         ("power (W)", lines("power", "gpu_power")),
         ("memory (MiB)", lines("resident ", scale=2.0**-20)),

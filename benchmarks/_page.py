@@ -15,7 +15,8 @@ p { margin: 0.25rem 0; overflow-wrap: anywhere; }
 .verdict { font-size: 1.1rem; padding: 0.6rem 0.8rem; margin: 0.6rem 0; background: var(--card);
   border-left: 4px solid var(--quiet); border-radius: 4px; overflow-wrap: anywhere; }
 .faster { border-color: var(--good); } .slower { border-color: var(--bad); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 0.75rem; margin: 1rem 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
+  gap: 0.75rem; margin: 1rem 0; }
 .card { background: var(--card); border-radius: 8px; padding: 0.75rem 1rem; border-top: 4px solid var(--colour); }
 .card h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .card .big { font-size: 1.7rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -25,6 +26,7 @@ p { margin: 0.25rem 0; overflow-wrap: anywhere; }
 .checks li { padding: 0.5rem 0.75rem; margin: 0.4rem 0; background: var(--card); border-left: 4px solid var(--bad);
   border-radius: 4px; overflow-wrap: anywhere; }
 .checks .none { border-color: var(--good); }
+code { font: inherit; white-space: nowrap; }
 .chart { width: 100%; }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 details table { width: 100%; border-collapse: collapse; font-size: 0.85rem; margin: 0.5rem 0; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .comparison import Comparison
+from .image_effects import ImageEffects
 from .measurement import Measurement
 from .order_statistics import Interval, Percentile
 
@@ -19,6 +20,21 @@ def duration(nanoseconds: float | None, digits: int = 3) -> str:
             whole_digits = len(str(int(abs(value))))
             return f"{value:.{max(0, digits - whole_digits)}f} {unit}"
     return f"{nanoseconds:g} ns"
+
+
+def joules(energy: float) -> str:
+    """`0.412 J`, `12.3 mJ`: three digits that count."""
+    return f"{energy:.3g} J" if abs(energy) >= 0.1 else f"{1e3 * energy:.3g} mJ"
+
+
+def active_patches(images: ImageEffects | None) -> str | None:
+    """`368 for every image`, `92.4 an image, 24 to 368`; None where the graph does not tell."""
+    if images is None or images.active_tokens is None:
+        return None
+    least, most = images.active_tokens_range
+    if least == most:
+        return f"{least:g} for every image"
+    return f"{images.active_tokens:.4g} an image, {least:g} to {most:g}"
 
 
 def span(interval: Interval | None) -> str:

@@ -40,10 +40,12 @@ class ImageEffects:
     Attributes:
         images: how many were run.
         image_spread_ns: from the 5th to the 95th percentile of the images' median latencies.
-        jitter_spread_ns: the same of each query's difference to its image's median: what a known image leaves open.
-        image_share: share of the variance that images explain, from 0 to 1 (one-way random effects); None where no
-            image was run twice.
+        runs_per_image: mean number of runs of an image. Below two, images and jitter cannot be told apart.
+        jitter_spread_ns: the same of each query's difference to its image's median, widened for the runs that the
+            median rests on: what a known image leaves open. None where they cannot be told apart.
+        image_share: share of the variance that images explain, from 0 to 1 (one-way random effects); None there too.
         active_tokens: mean active patches an image, over all steps; None where the graph does not tell.
+        active_tokens_range: the least and the most that an image takes; empty where the graph does not tell.
         correlation: of active patches with the images' median latencies; None if either does not vary.
         by_depth: latency by recursion depth, shallow to deep; empty where the graph does not tell.
         slowest: indices and median latencies of the slowest images, slowest first.
@@ -51,9 +53,11 @@ class ImageEffects:
 
     images: int
     image_spread_ns: float
-    jitter_spread_ns: float
+    runs_per_image: float
+    jitter_spread_ns: float | None
     image_share: float | None
     active_tokens: float | None
+    active_tokens_range: tuple[float, ...]
     correlation: Correlation | None
     by_depth: tuple[DepthGroup, ...]
     slowest: tuple[tuple[float, ...], ...]
@@ -75,13 +79,16 @@ def image_effects(result: CandidateResult, confidence: float) -> ImageEffects | 
     active = depth = None
     if result.counts is not None:
         active, depth = _work_of_batches(result.counts, result.batch_size, which)
+    told_apart = len(latency) >= 2 * len(which)
     slowest = np.argsort(-medians, kind="stable")[:5]
     return ImageEffects(
         images=len(which),
         image_spread_ns=_spread(medians),
-        jitter_spread_ns=_spread(latency - medians[position]),
-        image_share=_image_share(latency, position, len(which)),
+        runs_per_image=len(latency) / len(which),
+        jitter_spread_ns=_jitter_spread(latency - medians[position], position) if told_apart else None,
+        image_share=_image_share(latency, position, len(which)) if told_apart else None,
         active_tokens=None if active is None else float(active.mean()),
+        active_tokens_range=() if active is None else (float(active.min()), float(active.max())),
         correlation=None if active is None else _spearman(active, medians, confidence),
         by_depth=() if depth is None else _by_depth(depth, position, latency, confidence),
         slowest=tuple((float(which[index]), float(medians[index])) for index in slowest),
@@ -99,6 +106,13 @@ def _work_of_batches(counts: np.ndarray, batch_size: int, which: np.ndarray) -> 
 def _spread(values: np.ndarray) -> float:
     low, high = np.quantile(values, [0.05, 0.95])
     return float(high - low)
+
+
+def _jitter_spread(difference: np.ndarray, position: np.ndarray) -> float:
+    """Of images run more than once: the single run of one lies on its median by nature."""
+    runs = np.bincount(position)[position]
+    again = runs > 1
+    return _spread(difference[again] * np.sqrt(runs[again] / (runs[again] - 1)))
 
 
 def _image_share(latency: np.ndarray, position: np.ndarray, groups: int) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -13,7 +14,16 @@ from edgevit.errors import MissingExtra
 from . import _page
 from ._charts import all_charts
 from ._drawing import COLOURS
-from ._words import duration, headline, machine_line, percentile_value, scenario_line, span
+from ._words import (
+    active_patches,
+    duration,
+    headline,
+    joules,
+    machine_line,
+    percentile_value,
+    scenario_line,
+    span,
+)
 from .conditions import Condition
 from .measurement import Measurement
 from .summary import CandidateSummary, Summary, summarise
@@ -69,7 +79,8 @@ def _embedded(value: object) -> str:
 
 
 def _opening(measurement: Measurement, summary: Summary) -> Iterator[str]:
-    yield "<h1>Latency</h1>"
+    names = ", ".join(candidate.name for candidate in summary.candidates)
+    yield f"<h1>Latency of {escape(names)}</h1>"
     yield f"<p class=quiet>{escape(machine_line(measurement))}</p>"
     yield f"<p class=quiet>{escape(scenario_line(measurement))}</p>"
     if measurement.ended == "interrupted":
@@ -78,9 +89,9 @@ def _opening(measurement: Measurement, summary: Summary) -> Iterator[str]:
         yield f"<p class='verdict {comparison.verdict}'>{escape(headline(comparison))}</p>"
     if summary.pilot is not None:
         yield (
-            "<p class=quiet>Two processes of the reference, measured alike, differ by "
-            f"{summary.pilot.ratio:.3f} ({summary.pilot.low:.3f} to {summary.pilot.high:.3f}): "
-            "a difference below that is none that this machine can show.</p>"
+            f"<p class=quiet>Against a second process of itself, {escape(summary.candidates[0].name)} took "
+            f"{summary.pilot.ratio:.3f} of the time ({summary.pilot.low:.3f} to {summary.pilot.high:.3f}): "
+            "equal runs differ that much on this machine.</p>"
         )
     yield "<div class=cards>"
     for index, candidate in enumerate(summary.candidates):
@@ -90,7 +101,11 @@ def _opening(measurement: Measurement, summary: Summary) -> Iterator[str]:
 
 def _card(candidate: CandidateSummary, colour: str) -> str:
     rows = [("median lies in", span(candidate.median_interval)), ("queries", str(candidate.queries))]
-    rows += [(f"p{one.percentile:g}", percentile_value(one)) for one in candidate.percentiles]
+    rows += [
+        (f"p{one.percentile:g}", percentile_value(one))
+        for one in candidate.percentiles
+        if one.percentile != 50  # it stands above
+    ]
     rows += [
         (f"p{one.percentile:g} at most", duration(one.upper_estimate))
         for one in candidate.percentiles
@@ -110,8 +125,14 @@ def _card(candidate: CandidateSummary, colour: str) -> str:
     if candidate.pace is not None:
         rows.append(("busy", f"{100 * candidate.pace.utilisation:.0f} % of the period"))
         rows.append(("most behind", duration(candidate.pace.most_behind_ns)))
-    if candidate.images is not None and candidate.images.active_tokens is not None:
-        rows.append(("active patches", f"{candidate.images.active_tokens:.1f} an image"))
+    if (active := active_patches(candidate.images)) is not None:
+        rows.append(("active patches", active))
+    rows += [
+        (f"energy a query ({one.series.removesuffix('_total')})", joules(one.joules_per_query))
+        for one in candidate.energy
+    ]
+    if candidate.images is not None and candidate.images.image_share is not None:
+        rows.append(("made by images", f"{100 * candidate.images.image_share:.0f} % of the variance"))
     if candidate.worst_case_of is not None:
         rows.append(("worst case of", candidate.worst_case_of))
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
@@ -125,7 +146,9 @@ def _card(candidate: CandidateSummary, colour: str) -> str:
 def _checks(summary: Summary) -> Iterator[str]:
     yield "<section><h2>Checks</h2><ul class=checks>"
     for check in summary.checks:
-        yield f"<li><b>{escape(check.name)}</b> {escape(str(check))}</li>"
+        # Options stay in one piece where a line ends.
+        said = re.sub(r"--[a-z-]+", r"<code>\g<0></code>", escape(str(check)))
+        yield f"<li><b>{escape(check.name)}</b> {said}</li>"
     if not summary.checks:
         yield "<li class=none>Nothing was found that stands against these figures.</li>"
     yield "</ul></section>"
@@ -153,8 +176,11 @@ def _details(measurement: Measurement, summary: Summary) -> Iterator[str]:
             )
     if summary.conditions:
         yield _facts("Conditions while measuring", {one.name: _condition(one) for one in summary.conditions})
-    if measurement.telemetry.absent:
-        yield _facts("Not read here", {absence.source: absence.reason for absence in measurement.telemetry.absent})
+    absent = {absence.source: absence.reason for absence in measurement.telemetry.absent}
+    if summary.energy_absence is not None:
+        absent["energy of a query"] = summary.energy_absence
+    if absent:
+        yield _facts("Not read here", absent)
 
 
 def _condition(one: Condition) -> str:

@@ -6,7 +6,16 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from ._words import duration, headline, machine_line, percentile_value, scenario_line, span
+from ._words import (
+    active_patches,
+    duration,
+    headline,
+    joules,
+    machine_line,
+    percentile_value,
+    scenario_line,
+    span,
+)
 from .measurement import CandidateResult, Measurement, Samples
 from .summary import summarise
 
@@ -69,8 +78,8 @@ def measurement_to_markdown(measurement: Measurement) -> str:
     if summary.pilot is not None:
         pilot = summary.pilot
         lines.append(
-            f"- two processes of the reference differ by {pilot.ratio:.3f} ({100 * pilot.confidence:g} % interval "
-            f"{pilot.low:.3f} to {pilot.high:.3f}): less than that this machine cannot see"
+            f"- {_cell(summary.candidates[0].name)} against a second process of itself: {pilot.ratio:.3f} "
+            f"({100 * pilot.confidence:g} % interval {pilot.low:.3f} to {pilot.high:.3f}): equals differ that much here"
         )
     for candidate in summary.candidates:
         if candidate.deadline is not None:
@@ -79,6 +88,14 @@ def measurement_to_markdown(measurement: Measurement) -> str:
                 f"- {_cell(candidate.name)} missed {missed.missed} of {missed.queries} deadlines of "
                 f"{missed.deadline_ms:g} ms ({_per_cent(missed.interval.low)} to {_per_cent(missed.interval.high)})"
             )
+        if (active := active_patches(candidate.images)) is not None:
+            lines.append(f"- {_cell(candidate.name)} has active patches: {active}")
+        lines += [
+            f"- {_cell(candidate.name)} takes {joules(one.joules_per_query)} a query of {_cell(one.series)}"
+            for one in candidate.energy
+        ]
+    if summary.energy_absence is not None:
+        lines.append(f"- no energy of a query: {_cell(summary.energy_absence)}")
     lines += ["", "## Checks", ""]
     lines += [f"- **{check.name}** {_cell(str(check))}" for check in summary.checks] or ["Nothing stands against them."]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +12,23 @@ import numpy as np
 from edgevit.errors import InputError
 
 from .comparison import RatioInterval, unpaired_ratio_interval
+from .facts import machine_facts
 from .measurement import CandidateResult, Measurement
+from .settings import Settings
 
-__all__ = ["Gate", "GateVerdict", "StoredComparison", "compare_stored", "differences", "judge_baseline"]
+__all__ = [
+    "Gate",
+    "GateVerdict",
+    "StoredComparison",
+    "check_baseline",
+    "compare_stored",
+    "differences",
+    "judge_baseline",
+]
 
 GateVerdict = Literal["pass", "regressed", "inconclusive"]
+
+_Facts = Mapping[str, str | int | float]
 
 # What makes two machines two.
 _MACHINE = ("board", "cpu", "cpus", "architecture", "memory_bytes", "jetson_power_mode")
@@ -51,15 +64,7 @@ class Gate:
 
 def differences(first: Measurement, second: Measurement) -> tuple[str, ...]:
     """What keeps two measurements from being compared like with like, each in a few words; empty is like with like."""
-    found = [
-        f"{name}: {first.machine.get(name, 'unknown')} and {second.machine.get(name, 'unknown')}"
-        for name in _MACHINE
-        if first.machine.get(name) != second.machine.get(name)
-    ]
-    for name in _SETTINGS:
-        before, after = getattr(first.settings, name), getattr(second.settings, name)
-        if before != after:
-            found.append(f"{name}: {before} and {after}")
+    found = _known_before(first, second.settings, second.machine)
     for before, after in _pairs(first, second):
         if before.loaded is not None and after.loaded is not None:
             then, now = dict(before.loaded.facts), dict(after.loaded.facts)
@@ -103,6 +108,37 @@ def compare_stored(first: Measurement, second: Measurement, confidence: float = 
     return tuple(comparisons)
 
 
+def check_baseline(
+    baseline: Measurement,
+    settings: Settings,
+    names: Sequence[str],
+    max_slowdown: float,
+    *,
+    force: bool = False,
+    machine: _Facts | None = None,
+) -> None:
+    """Refuse before measuring what `judge_baseline` would refuse afterwards, as far as that is known.
+
+    Args:
+        baseline: the stored measurement.
+        settings: of what will be measured.
+        names: of the candidates that will be.
+        max_slowdown: allowed, as a share.
+        force: judge although machine or scenario differ.
+        machine: this one's facts; they are read if None.
+
+    Raises:
+        InputError: `max_slowdown` makes no sense, the baseline is not like what will be measured, or knows none of it.
+    """
+    _check_slowdown(max_slowdown)
+    _refuse_unlike(_known_before(baseline, settings, machine_facts() if machine is None else machine), force)
+    known = [result.candidate.name for result in baseline.results if len(result.measured)]
+    if not (set(known) & set(names) or len(baseline.results) == len(names) == 1):
+        raise InputError(
+            f"the baseline has {', '.join(known) or 'nothing'} and not {', '.join(names)}; name them alike"
+        )
+
+
 def judge_baseline(
     baseline: Measurement, now: Measurement, max_slowdown: float, *, force: bool = False
 ) -> tuple[Gate, ...]:
@@ -117,13 +153,8 @@ def judge_baseline(
     Raises:
         InputError: `max_slowdown` makes no sense, they differ and `force` is not set, or share no candidate.
     """
-    if not (math.isfinite(max_slowdown) and max_slowdown >= 0):
-        raise InputError(f"the slowdown allowed is {max_slowdown:g}; wanted 0 or more, such as 5%")
-    found = differences(baseline, now)
-    if found and not force:
-        raise InputError(
-            f"the baseline is not like this run ({'; '.join(found)}); measure a new one, or compare with --force"
-        )
+    _check_slowdown(max_slowdown)
+    _refuse_unlike(differences(baseline, now), force)
     gates = []
     for comparison in compare_stored(baseline, now, now.settings.verdict_confidence):
         most = 1 + max_slowdown
@@ -134,6 +165,32 @@ def judge_baseline(
             verdict = "regressed"
         gates.append(Gate(comparison.candidate, comparison.interval, most, verdict))
     return tuple(gates)
+
+
+def _known_before(first: Measurement, settings: Settings, machine: _Facts) -> list[str]:
+    """The differences that need no second measurement."""
+    found = [
+        f"{name}: {first.machine.get(name, 'unknown')} and {machine.get(name, 'unknown')}"
+        for name in _MACHINE
+        if first.machine.get(name) != machine.get(name)
+    ]
+    for name in _SETTINGS:
+        before, after = getattr(first.settings, name), getattr(settings, name)
+        if before != after:
+            found.append(f"{name}: {before} and {after}")
+    return found
+
+
+def _check_slowdown(max_slowdown: float) -> None:
+    if not (math.isfinite(max_slowdown) and max_slowdown >= 0):
+        raise InputError(f"the slowdown allowed is {max_slowdown:g}; wanted 0 or more, such as 5%")
+
+
+def _refuse_unlike(found: Sequence[str], force: bool) -> None:
+    if found and not force:
+        raise InputError(
+            f"the baseline is not like this run ({'; '.join(found)}); measure a new one, or compare with --force"
+        )
 
 
 def _pairs(first: Measurement, second: Measurement) -> list[tuple[CandidateResult, CandidateResult]]:

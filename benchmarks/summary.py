@@ -10,6 +10,7 @@ import numpy as np
 from .checks import Check, query_overhead_ns, run_checks
 from .comparison import Comparison, RatioInterval, compare_blocks, ratio_interval
 from .conditions import Condition, conditions
+from .energy import Energy, energy_absence, energy_of
 from .image_effects import ImageEffects, image_effects
 from .measurement import CandidateResult, Measurement, Samples
 from .modes import Mode, Outliers, find_modes, find_outliers
@@ -52,6 +53,7 @@ class CandidateSummary:
         overhead_ns: median time from the end of a query to the start of the next, which is the harness's own.
         device_median_ns: median device time, where the runner tells it.
         pace: whether paced queries kept pace.
+        energy: of a query, by each counter and sensor; empty where there is none, or candidates took turns.
         images: what the images do to latency, where there are real ones.
         modes: levels at which latencies gather.
         outliers: queries far above the rest; they count like any other.
@@ -78,6 +80,7 @@ class CandidateSummary:
     overhead_ns: float | None
     device_median_ns: float | None
     pace: Pace | None
+    energy: tuple[Energy, ...]
     images: ImageEffects | None
     modes: tuple[Mode, ...]
     outliers: Outliers | None
@@ -95,6 +98,7 @@ class Summary:
         comparisons: of each candidate but the first with the first, where both have blocks of one round.
         pilot: ratio of two processes of the reference, which should be 1; None where no pilot ran.
         conditions: telemetry of the measured time in figures.
+        energy_absence: why no candidate has its energy; None if one has.
         checks: what stands against trusting the figures, each with its remedy; empty is good.
     """
 
@@ -102,6 +106,7 @@ class Summary:
     comparisons: tuple[Comparison, ...]
     pilot: RatioInterval | None
     conditions: tuple[Condition, ...]
+    energy_absence: str | None
     checks: tuple[Check, ...]
 
 
@@ -115,6 +120,7 @@ def summarise(measurement: Measurement) -> Summary:
         comparisons=tuple(comparison for comparison in comparisons if comparison is not None),
         pilot=pilot,
         conditions=conditions(measurement),
+        energy_absence=energy_absence(measurement),
         checks=run_checks(measurement),
     )
 
@@ -145,6 +151,7 @@ def _summarise_candidate(result: CandidateResult, measurement: Measurement) -> C
         overhead_ns=query_overhead_ns(samples) if settings.scenario != "paced" else None,
         device_median_ns=None if samples.device_ns is None else float(np.median(samples.device_ns)),
         pace=keep_pace(samples) if settings.scenario == "paced" else None,
+        energy=energy_of(result, measurement),
         images=image_effects(result, settings.confidence),
         modes=find_modes(samples.latency_ns),
         outliers=find_outliers(samples, measurement.telemetry),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn  # noqa: TID251 - for the type checker alone
 
-    from edgevit.benchmarks import Measurement, Progress
+    from edgevit.benchmarks import Candidate, LoadgenCheck, Measurement, Progress
     from edgevit.bundle import Bundle
     from edgevit.image_folder import ImageFolder
     from edgevit.metrics import Evaluation
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FolderEvaluation",
+    "candidate_names",
+    "check_loadgen",
     "evaluate",
     "export_model",
     "load",
@@ -334,36 +336,96 @@ def measure(
 
     Raises:
         InputError: a bundle, a runtime or a setting that makes no sense, or no candidate could be loaded.
+        MissingExtra: a runtime's library is not installed.
     """
-    from edgevit.benchmarks import Candidate, Settings
+    from edgevit.benchmarks import Settings
     from edgevit.benchmarks import measure as measure_candidates
-    from edgevit.bundle import Bundle
     from edgevit.image_folder import list_images
 
-    opened = [Bundle.open(bundle) for bundle in bundles]
+    asked = Settings(**settings)
+    asked.validate()
     images = list_images(data) if data is not None else []
+    with _candidates(bundles, runtimes, threads, images) as candidates:
+        return measure_candidates(
+            candidates,
+            asked,
+            image_names=[str(image) for image in images],
+            progress=progress,
+            command_line=command_line,
+        )
+
+
+def check_loadgen(
+    bundles: Sequence[str | Path],
+    *,
+    runtimes: Sequence[str] = ("auto",),
+    threads: int | None = None,
+    data: str | Path | None = None,
+    progress: Callable[[str, float], None] | None = None,
+    **settings: Any,
+) -> tuple[LoadgenCheck, ...]:
+    """Run MLPerf's loadgen and the harness in turn over the same runners, and say whether they agree.
+
+    Args:
+        bundles: as for `measure`.
+        runtimes: as for `measure`.
+        threads: as for `measure`.
+        data: as for `measure`.
+        progress: told the candidate and the share of its check that is done.
+        **settings: fields of `edgevit.benchmarks.Settings`; the scenario is single-stream.
+
+    Raises:
+        InputError: what `measure` refuses, or another scenario.
+        MissingExtra: loadgen or a runtime's library is not installed.
+        CheckFailed: a candidate failed.
+    """
+    from edgevit.benchmarks import Settings
+    from edgevit.benchmarks import check_loadgen as check_candidates
+    from edgevit.image_folder import list_images
+
+    images = list_images(data) if data is not None else []
+    with _candidates(bundles, runtimes, threads, images) as candidates:
+        return check_candidates(candidates, Settings(**settings), progress=progress)
+
+
+def candidate_names(bundles: Sequence[str | Path], runtimes: Sequence[str] = ("auto",)) -> list[str]:
+    """What `measure` calls its candidates, in order: each bundle on each runtime."""
+    if len(runtimes) == 1:
+        return _names(bundles)
+    return [f"{name} @ {runtime}" for name in _names(bundles) for runtime in runtimes]
+
+
+@contextmanager
+def _candidates(
+    bundles: Sequence[str | Path], runtimes: Sequence[str], threads: int | None, images: Sequence[Path]
+) -> Iterator[list[Candidate]]:
+    """Each bundle on each runtime, with the images as its own preprocessing makes them."""
+    from edgevit.benchmarks import Candidate
+    from edgevit.bundle import Bundle
+    from edgevit.runtimes.choose import open_runner
+
+    opened = [Bundle.open(bundle) for bundle in bundles]
+    for bundle in opened:
+        for runtime in runtimes:
+            # Nothing is loaded by this, and what is wrong with a request is said before anything is measured.
+            open_runner(bundle, runtime, threads=threads)
+    names = iter(candidate_names(bundles, runtimes))
     with TemporaryDirectory(prefix="edgevit-") as scratch:
         candidates = []
-        for number, (name, bundle) in enumerate(zip(_names(bundles), opened, strict=True)):
+        for number, bundle in enumerate(opened):
             file = Path(scratch) / f"{number}.npy" if images else None
             if file is not None:
                 _save_preprocessed(images, bundle.manifest.preprocess, file)
             candidates += [
                 Candidate(
-                    name=name if len(runtimes) == 1 else f"{name} @ {runtime}",
+                    name=next(names),
                     factory="edgevit.runtimes.choose:open_runner",
                     arguments={"bundle": str(bundle.path), "runtime": runtime, "threads": threads},
                     images=file,
                 )
                 for runtime in runtimes
             ]
-        return measure_candidates(
-            candidates,
-            Settings(**settings),
-            image_names=[str(image) for image in images],
-            progress=progress,
-            command_line=command_line,
-        )
+        yield candidates
 
 
 def _answers_of(session: Session) -> tuple[tuple[str, ...], AnswerAll]:

@@ -52,7 +52,14 @@ app.command(
 app.command("verify", epilog=_examples("verify d/topk"))(verify)
 app.command("predict", epilog=_examples("predict d/topk part.png", "predict d/topk pictures --overlay seen"))(predict)
 app.command(
-    "bench", epilog=_examples("bench d/dense d/topk", "bench d/dense d/topk --data pictures --output topk.json")
+    "bench",
+    epilog=_examples(
+        "bench d/dense d/topk",
+        "bench d/dense d/topk --data pictures --profile --output r.json --html r.html",
+        "bench d/topk --scenario paced --period-ms 50 --deadline-ms 40",
+        "bench d/topk --baseline old.json --max-slowdown 5% --strict",
+        "bench --compare orin.json thor.json",
+    ),
 )(bench)
 app.command(
     "train",

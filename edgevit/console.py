@@ -28,6 +28,7 @@ __all__ = [
     "caution",
     "faint",
     "good",
+    "live_rows",
     "millions",
     "milliseconds",
     "note",
@@ -38,6 +39,7 @@ __all__ = [
     "show_line",
     "show_table",
     "size",
+    "time_left",
 ]
 
 # A list of scalars but strings that `json` has laid out over several lines. No string holds a line break: none matches.
@@ -174,10 +176,35 @@ def progress(*, live: bool = True) -> Iterator[Tell]:
         task = line.add_task("", total=1.0, left="")
 
         def tell(done: float, doing: str, left_s: float | None = None) -> None:
-            left = _duration(left_s if left_s is not None else estimate(done))
+            left = time_left(left_s if left_s is not None else estimate(done))
             line.update(task, completed=done, description=doing, left=left, refresh=True)
 
         yield tell
+
+
+@contextmanager
+def live_rows() -> Iterator[Callable[[Sequence[Sequence[str | Text]]], None]]:
+    """A table on standard error that is drawn anew at each call.
+
+    Nothing is drawn between two calls, so that nothing runs beside what is timed. It is gone when the work is, and
+    nothing is written where standard error is no terminal.
+    """
+    from rich.live import Live
+    from rich.table import Table
+
+    console = _console(sys.stderr)
+    if not console.is_terminal:
+        yield lambda rows: None
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def draw(rows: Sequence[Sequence[str | Text]]) -> None:
+            table = Table.grid(padding=(0, 2, 0, 0))
+            for row in rows:
+                table.add_row(*map(_text, row))
+            live.update(table, refresh=True)
+
+        yield draw
 
 
 class _Estimate:
@@ -196,7 +223,8 @@ class _Estimate:
         return (now - start_s) * (1 - done) / gained if gained > 0 else None
 
 
-def _duration(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
+    """95.2 as `1:35 left`; nothing for None."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

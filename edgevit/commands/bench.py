@@ -2,110 +2,153 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from edgevit import api, console
-from edgevit.commands.options import Json, Threads, given, setting
-from edgevit.errors import CheckFailed, InputError
+from edgevit.commands import bench_options as option
+from edgevit.commands.bench_outcome import Outcome
+from edgevit.commands.bench_progress import progress_rows
+from edgevit.commands.bench_reports import Reports, require
+from edgevit.commands.bench_stored import Gatekeeper, compare
+from edgevit.commands.options import Json, Threads, given
+from edgevit.errors import CheckFailed, EdgevitError, InputError
 
 if TYPE_CHECKING:
-    from edgevit.benchmarks import Comparison, Measurement, Progress, Summary
+    from edgevit.benchmarks import Settings
 
 __all__ = ["bench"]
 
-_Bundles = Annotated[
-    list[Path], typer.Argument(metavar="BUNDLE", help="Bundles; the first is what the others are compared with.")
-]
-_Runtimes = Annotated[
-    list[str], typer.Option("--runtime", metavar="NAME", help="A name of `edgevit list runtimes`; again for more.")
-]
-_Data = Annotated[Path | None, setting("--data", "DIR", "Images to run.", "seeded noise")]
-_Scenario = Annotated[
-    Literal["single-stream", "multi-stream", "offline", "paced"] | None,
-    setting("--scenario", "NAME", "single-stream, multi-stream, offline or paced.", "single-stream"),
-]
-_SamplesPerQuery = Annotated[int | None, setting("--samples-per-query", "N", "Images of a multi-stream query.", "8")]
-_PeriodMs = Annotated[float | None, setting("--period-ms", "X", "Milliseconds between paced queries.", "none")]
-_Poisson = Annotated[bool, typer.Option("--poisson", help="Let paced queries come at random, with that mean period.")]
-_DeadlineMs = Annotated[float | None, setting("--deadline-ms", "X", "Count the queries that take longer.", "none")]
-_Warmup = Annotated[float | None, setting("--warmup", "S", "Longest warm-up; the data end it.", "15")]
-_Duration = Annotated[float | None, setting("--duration", "S", "Seconds that each is timed at least.", "10")]
-_Iterations = Annotated[int | None, setting("--iterations", "N", "Queries that each runs at least.", "100")]
-_Percentiles = Annotated[list[float] | None, setting("--percentile", "P", "To report; again for more.", "50, 90, 99")]
-_Seed = Annotated[int | None, setting("--seed", "N", "Of noise, order and intervals.", "0")]
-_Cpus = Annotated[str | None, setting("--cpus", "N,N,...", "CPUs that every candidate is bound to.", "as it is now")]
-_Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything stands against the figures.")]
-_Output = Annotated[
-    Path | None, typer.Option("--output", metavar="FILE", help="Write every sample and fact as JSON, too.")
-]
+
+# What the harness calls it where the command line has another word.
+_FIELDS = {
+    "warmup_cap_s": "--warmup",
+    "min_duration_s": "--duration",
+    "min_queries": "--iterations",
+    "samples_per_query": "--samples-per-query",
+    "period_ms": "--period-ms",
+    "deadline_ms": "--deadline-ms",
+    "percentile": "--percentile",
+    "seed": "--seed",
+    "cpus": "--cpus",
+}
 
 
 def bench(
-    bundles: _Bundles,
-    runtime: _Runtimes = ["auto"],  # noqa: B006 - typer copies it
-    data: _Data = None,
-    scenario: _Scenario = None,
-    samples_per_query: _SamplesPerQuery = None,
-    period_ms: _PeriodMs = None,
-    poisson: _Poisson = False,
-    deadline_ms: _DeadlineMs = None,
-    warmup: _Warmup = None,
-    duration: _Duration = None,
-    iterations: _Iterations = None,
-    percentile: _Percentiles = None,
-    seed: _Seed = None,
+    context: typer.Context,
+    bundles: option.Bundles = None,
+    runtime: option.Runtimes = ["auto"],  # noqa: B006 - typer copies it
+    data: option.Data = None,
+    scenario: option.Scenario = None,
+    samples_per_query: option.SamplesPerQuery = None,
+    period_ms: option.PeriodMs = None,
+    poisson: option.Poisson = False,
+    trigger_file: option.TriggerFile = None,
+    deadline_ms: option.DeadlineMs = None,
+    warmup: option.Warmup = None,
+    duration: option.Duration = None,
+    iterations: option.Iterations = None,
+    percentile: option.Percentiles = None,
+    seed: option.Seed = None,
     threads: Threads = None,
-    cpus: _Cpus = None,
-    output: _Output = None,
-    strict: _Strict = False,
+    cpus: option.Cpus = None,
+    profile: option.Profile = False,
+    check_loadgen: option.CheckLoadgen = False,
+    baseline: option.Baseline = None,
+    max_slowdown: option.MaxSlowdown = None,
+    force: option.Force = False,
+    strict: option.Strict = False,
+    output: option.Output = None,
+    csv: option.Csv = None,
+    html: option.Html = None,
+    compare_files: option.Compare = None,
+    schema: option.Schema = False,
     json: Json = False,
 ) -> None:
     """Time bundles side by side.
 
     Each runs in a process of its own, in blocks that take turns, so that what disturbs the machine disturbs all alike.
     The ratio to the first bundle is what can be compared with another machine or another day.
+
+    Exit status: 1 if a candidate failed, the run was interrupted (what was measured is written), the baseline's gate
+    or loadgen said no, or --strict found something; 2 for what cannot be measured or written.
     """
-    settings = given(
+    if compare_files is not None:
+        _refuse_beside_compare(context)
+        compare(*compare_files, as_json=json)
+        return
+    if not bundles:
+        raise InputError("missing argument 'BUNDLE'; give one or more bundles, or --compare A.json B.json")
+    options = given(
         scenario=scenario,
         samples_per_query=samples_per_query,
         period_ms=period_ms,
-        arrivals="poisson" if poisson else None,
+        arrivals=_arrivals(poisson, trigger_file),
+        trigger_gaps_ms=None if trigger_file is None else _gaps(trigger_file),
         deadline_ms=deadline_ms,
         warmup_cap_s=warmup,
         min_duration_s=duration,
         min_queries=iterations,
-        percentiles=tuple(percentile) if percentile else None,
+        percentiles=tuple(dict.fromkeys(percentile)) if percentile else None,
+        profile_queries=20 if profile else None,
         seed=seed,
         cpus=None if cpus is None else _numbers(cpus),
     )
-    # Not live: nothing of this process may run while a candidate is timed.
-    with console.progress(live=False) as tell:
-        measurement = api.measure(
-            bundles,
-            runtimes=runtime,
-            threads=threads,
-            data=data,
-            progress=lambda at: tell(at.done, _doing(at), at.remaining_s),
-            command_line=sys.argv,
-            **settings,
-        )
-    from edgevit.benchmarks import measurement_to_json, summarise
-    from edgevit.files import atomic_write
+    settings = _checked(options)
+    if check_loadgen and settings.scenario != "single-stream":
+        raise InputError(f"--check-loadgen measures single-stream; leave --scenario {settings.scenario} out")
+    if check_loadgen:
+        require("mlperf_loadgen", "mlcommons-loadgen")
+    reports = Reports(output, csv, html)
+    reports.check(bundles, data, [path for path in (baseline, trigger_file) if path is not None])
+    gate = None
+    if baseline is not None:
+        gate = Gatekeeper.open(baseline, max_slowdown, force)
+        gate.check(settings, api.candidate_names(bundles, runtime))
+    elif max_slowdown is not None or force:
+        raise InputError(f"{'--force' if force else '--max-slowdown'} is for --baseline FILE; give that too")
 
-    if output is not None:
-        atomic_write(output, measurement_to_json(measurement))
-    summary = summarise(measurement)
+    what: dict[str, Any] = {"runtimes": runtime, "threads": threads, "data": data, **options}
+    with console.live_rows() as draw:
+        measurement = api.measure(bundles, progress=lambda at: draw(progress_rows(at)), command_line=sys.argv, **what)
+    from edgevit.benchmarks import summarise
+
+    problems: list[EdgevitError] = [*reports.write(measurement)]
+    outcome = Outcome(measurement=measurement, summary=summarise(measurement))
+    if gate is not None:
+        with _kept(problems):
+            outcome = replace(outcome, gates=gate.judge(measurement))
+    if check_loadgen and measurement.ended == "complete":
+        with _kept(problems), console.progress(live=False) as tell:
+            checked = api.check_loadgen(bundles, progress=lambda name, done: tell(done, f"loadgen {name}"), **what)
+            outcome = replace(outcome, loadgen=checked)
     if json:
-        console.show_json(summary)
+        console.show_json(outcome.to_dict())
     else:
-        _show(measurement, summary)
-    if output is not None:
-        console.note(f"every sample in {output}")
-    _judge(measurement, summary, strict)
+        outcome.show()
+    reports.tell()
+    problems += outcome.problems(strict)
+    if problems:
+        raise problems[0]
+
+
+def _arrivals(poisson: bool, trigger_file: Path | None) -> str | None:
+    if poisson and trigger_file is not None:
+        raise InputError("--poisson and --trigger-file both say when queries come; give one of them")
+    return "poisson" if poisson else None if trigger_file is None else "trigger"
+
+
+def _gaps(trigger_file: Path) -> tuple[float, ...]:
+    from edgevit.benchmarks import read_trigger_file
+
+    return read_trigger_file(trigger_file)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -115,68 +158,40 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise InputError(f"--cpus {text}: wanted numbers with commas between them, such as 0,1") from None
 
 
-def _doing(at: Progress) -> str:
-    """What the progress line says: the phase, and the medians so far."""
-    if at.phase != "measure":
-        return f"{at.phase} {at.candidate}".rstrip()
-    medians = (
-        f"{one.name} {console.milliseconds(one.median_ns)} ms" for one in at.running if one.median_ns is not None
-    )
-    return " · ".join(medians)
+def _checked(options: dict[str, Any]) -> Settings:
+    """The settings, refused in the words of the command line.
+
+    Raises:
+        InputError: one makes no sense, or is for another scenario.
+    """
+    from edgevit.benchmarks import Settings
+
+    settings = Settings(**options)
+    for field, scenario in (("samples_per_query", "multi-stream"), ("period_ms", "paced"), ("arrivals", "paced")):
+        if field in options and settings.scenario != scenario:
+            wrong = {"poisson": "--poisson", "trigger": "--trigger-file"}.get(options[field], _FIELDS.get(field))
+            raise InputError(f"{wrong} is for --scenario {scenario}, and this is {settings.scenario}")
+    try:
+        settings.validate()
+    except InputError as error:
+        raise InputError(re.sub(r"\w+", lambda word: _FIELDS.get(word[0], word[0]), str(error))) from None
+    return settings
 
 
-def _show(measurement: Measurement, summary: Summary) -> None:
-    """The figures, the A/A pilot that says how far they can be trusted, and what stands against them."""
-    reference = summary.candidates[0].name
-    against = {comparison.candidate: comparison for comparison in summary.comparisons}
-    columns = ["bundle", ">queries", *(f">p{percentile:g}" for percentile in measurement.settings.percentiles)]
-    if measurement.settings.scenario in ("multi-stream", "offline"):
-        columns.append(">images/s")
-    if against:
-        columns += [">ratio", f"{measurement.settings.confidence:.0%} interval".replace("%", " %"), "verdict"]
-    rows = []
-    for candidate in summary.candidates:
-        row: list[Any] = [candidate.name, str(candidate.queries)]
-        row += [_milliseconds(percentile.value) for percentile in candidate.percentiles]
-        if ">images/s" in columns:
-            row.append("-" if candidate.images_per_s is None else f"{candidate.images_per_s:.4g}")
-        if against:
-            row += _ratio(against.get(candidate.name))
-        rows.append(row)
-    console.show_table(columns, rows, title="milliseconds a query" + (f", ratio to {reference}" if against else ""))
-    for candidate in summary.candidates:
-        if (deadline := candidate.deadline) is not None:
-            console.show_line(
-                f"{candidate.name}: {deadline.missed} of {deadline.queries} over {deadline.deadline_ms:g} ms"
-            )
-    if (pilot := summary.pilot) is not None:
-        itself = f"{reference} against itself: {pilot.ratio:.3f}, {pilot.low:.3f} to {pilot.high:.3f}"
-        console.show_line(console.faint(itself))
-    for check in summary.checks:
-        console.show_line(console.caution(check.name), str(check))
+@contextmanager
+def _kept(problems: list[EdgevitError]) -> Iterator[None]:
+    """Keep an error for later: there are results to show first."""
+    try:
+        yield
+    except EdgevitError as error:
+        problems.append(error)
+    except KeyboardInterrupt:
+        problems.append(CheckFailed("interrupted while loadgen ran; what was measured before is whole"))
 
 
-def _milliseconds(duration_ns: float | None) -> str:
-    """`-` for a percentile that so few queries do not give; a check says how many it takes."""
-    return "-" if duration_ns is None else console.milliseconds(duration_ns)
-
-
-def _ratio(comparison: Comparison | None) -> list[Any]:
-    if comparison is None:
-        return ["", "", ""]
-    interval = comparison.interval
-    mark = {"faster": console.good, "slower": console.bad, "inconclusive": console.faint}[comparison.verdict]
-    return [f"{interval.ratio:.3f}", f"{interval.low:.3f} to {interval.high:.3f}", mark(comparison.verdict)]
-
-
-def _judge(measurement: Measurement, summary: Summary, strict: bool) -> None:
-    """Exit with 1 for a run that failed, was cut short or, if asked to be strict, has anything against it."""
-    for candidate in summary.candidates:
-        if candidate.failure is not None:
-            raise CheckFailed(f"{candidate.name}: {candidate.failure}")
-    if measurement.ended == "interrupted":
-        raise CheckFailed("the run was interrupted: these figures are partial; run it to its end")
-    if strict and summary.checks:
-        raise CheckFailed(
-            f"{len(summary.checks)} checks against these figures (--strict); the first: {summary.checks[0]}"
-        )
+def _refuse_beside_compare(context: typer.Context) -> None:
+    """Refuse what would be ignored, by its name."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in ("compare_files", "json") and source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--compare measures nothing and takes two files alone; leave {parameter.opts[0]} out")

@@ -102,7 +102,7 @@ def test_the_estimate_goes_by_the_pace_since_the_first_call():
     "seconds, text", [(None, ""), (0.4, "0:00 left"), (75, "1:15 left"), (3600, "1:00:00 left"), (7325, "2:02:05 left")]
 )
 def test_a_duration_is_in_minutes_and_hours(seconds, text):
-    assert console._duration(seconds) == text
+    assert console.time_left(seconds) == text
 
 
 def test_numbers_are_written_for_people():
