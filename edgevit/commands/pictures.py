@@ -30,16 +30,16 @@ def write_png(path: Path, picture: Image) -> None:
     atomic_write(path, encoded.getvalue())
 
 
-def names_beside(files: Sequence[Path]) -> list[str]:
-    """A name for a drawing of each file: `a/7.jpg` gives `7.depth.png`, and `b/7.png` after it `7-2.depth.png`.
+def names_beside(files: Sequence[Path], drawn: str) -> list[str]:
+    """A name for a drawing of the depth of each file: `7.depth.png` for `a/7.jpg`, and `7-2.depth.png` for a `b/7.png`.
 
     The ending keeps a drawing from replacing a picture in the same folder.
     """
     names: list[str] = []
     for file in files:
-        number, name = 1, f"{file.stem}.depth.png"
+        number, name = 1, f"{file.stem}.{drawn}.png"
         while name in names:
             number += 1
-            name = f"{file.stem}-{number}.depth.png"
+            name = f"{file.stem}-{number}.{drawn}.png"
         names.append(name)
     return names

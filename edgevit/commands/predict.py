@@ -21,7 +21,11 @@ __all__ = ["predict"]
 _Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")]
 _Overlay = Annotated[
     Path | None,
-    typer.Option("--overlay", metavar="DIR", help="Draw the depth of each patch over each picture, into this folder."),
+    typer.Option(
+        "--overlay",
+        metavar="DIR",
+        help="Draw the depth of each patch, or the tokens it was merged into, over each picture, into this folder.",
+    ),
 ]
 
 
@@ -61,19 +65,29 @@ def _draw(files: Sequence[Path], predictions: Sequence[Prediction], preprocess: 
     """Write an overlay for each picture, named after it."""
     from edgevit.commands.pictures import names_beside, write_png
     from edgevit.preprocess import open_image
-    from edgevit.runtimes.overlay import draw_depth
+    from edgevit.runtimes.merging_overlay import draw_traces
 
-    for file, name, prediction in zip(files, names_beside(files), predictions, strict=True):
-        if prediction.routing is None:
-            raise InputError(
-                "--overlay needs a routing trace and this bundle gives none; export a routed model with --trace"
-            )
+    routed, merged = _traced(predictions)
+    drawn = "trace" if routed and merged else "tokens" if merged else "depth"
+    for file, name, prediction in zip(files, names_beside(files, drawn), predictions, strict=True):
         seen = preprocess.resized(file) if preprocess.resize == "crop" else open_image(file)
-        write_png(folder / name, draw_depth(seen, prediction.routing))
+        overlay = draw_traces(seen, prediction.routing, prediction.merging)
+        if overlay is None:
+            raise InputError(
+                "--overlay needs a trace of routing or merging and this bundle gives none; "
+                "export a model that routes or merges, with --trace"
+            )
+        write_png(folder / name, overlay)
+
+
+def _traced(predictions: Sequence[Prediction]) -> tuple[bool, bool]:
+    """Whether routing, and whether merging, left a trace."""
+    routed = any(prediction.routing is not None for prediction in predictions)
+    return routed, any(prediction.merging is not None for prediction in predictions)
 
 
 def _show(files: Sequence[Path], predictions: Sequence[Prediction]) -> None:
-    routed = any(prediction.routing is not None for prediction in predictions)
+    routed, merged = _traced(predictions)
     names = [file.name for file in files]
     if len(set(names)) < len(names):
         names = [str(file) for file in files]
@@ -82,5 +96,8 @@ def _show(files: Sequence[Path], predictions: Sequence[Prediction]) -> None:
         row = [name, prediction.label, f"{prediction.score:.3f}", console.milliseconds(prediction.timings.total_ns)]
         if prediction.routing is not None:
             row.append(" ".join(map(str, prediction.routing.counts)))
+        if prediction.merging is not None:
+            row.append(f"{prediction.merging.tokens[-1]} of {prediction.merging.assignment.size}")
         rows.append(row)
-    console.show_table(["image", "label", ">score", ">ms"] + ["patches at each step"] * routed, rows)
+    steps = ["tokens at each step" if merged else "patches at each step"] * routed
+    console.show_table(["image", "label", ">score", ">ms", *steps] + ["tokens left"] * merged, rows)

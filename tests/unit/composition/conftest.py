@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from edgevit.manifest import Manifest, ModelRecord
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden
 from edgevit.preprocess import Preprocess
-from edgevit.spec import RoutingSpec, TensorSpec
+from edgevit.spec import ReductionSpec, RoutingSpec, TensorSpec
 
 COLOURS = {"blue": (10, 10, 250), "green": (10, 250, 10), "red": (250, 10, 10)}
 LABELS = ("red", "green", "blue")  # in the order of the channels, which is not that of the folders' names
 DEPTH, COUNTS = (2, 1, 1, 1), (4, 1)
+ASSIGNMENT = (0, 0, 1, 2)  # of the four patches to three tokens, where they are merged
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,22 @@ def edgevit(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return run
 
 
-def graph(batch: int, routed: bool) -> bytes:
-    """Logits are the means of the three channels; depth and counts are constants."""
+def traces(routed: bool, merged: bool) -> dict[str, tuple[int, ...]]:
+    """The constant outputs of a graph, for each image."""
+    given: dict[str, tuple[int, ...]] = {}
+    if routed:
+        given |= {"depth": DEPTH[:3], "counts": (3, 1)} if merged else {"depth": DEPTH, "counts": COUNTS}
+    return given | ({"assignment": ASSIGNMENT} if merged else {})
+
+
+def graph(batch: int, routed: bool, merged: bool = False) -> bytes:
+    """Logits are the means of the three channels; the traces are constants."""
     pytest.importorskip("onnx", reason="the graph is built with onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [helper.make_node("ReduceMean", ["image", "plane"], ["logits"], keepdims=0)]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (batch, 3))]
-    for name, values in (("depth", DEPTH), ("counts", COUNTS)) if routed else ():
+    for name, values in traces(routed, merged).items():
         constant = numpy_helper.from_array(np.tile(np.array(values, np.int32), (batch, 1)), name)
         nodes.append(helper.make_node("Constant", [], [name], value=constant))
         outputs.append(helper.make_tensor_value_info(name, TensorProto.INT32, (batch, len(values))))
@@ -82,23 +91,35 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Write a bundle that tells the brightest colour of a picture, for ONNX Runtime."""
     pytest.importorskip("onnxruntime", reason="the bundle runs on ONNX Runtime")
 
-    def make(name: str = "topk", batch: int = 1, routed: bool = True, wrong: bool = False, **changes: Any) -> Path:
+    def make(
+        name: str = "topk",
+        batch: int = 1,
+        routed: bool = True,
+        merged: bool = False,
+        wrong: bool = False,
+        **changes: Any,
+    ) -> Path:
+        given = traces(routed, merged)
         outputs = [TensorSpec("logits", "float32", (batch, 3))]
         routing = None
         images = np.zeros((2, 3, 8, 8), np.float32)
         images[0, 0], images[1, 2] = 1, 0.5
         golden = Golden(("one", "two"), images, images.mean(axis=(2, 3)) + (0.25 if wrong else 0))
         if routed:
-            outputs += [TensorSpec("depth", "int32", (batch, 4)), TensorSpec("counts", "int32", (batch, 2))]
             routing = RoutingSpec(
-                mode="topk", router="expert_choice", selection="top-k", steps=2, grid=(2, 2), capacities=COUNTS
-            )
-            depth, margin = np.tile(np.array(DEPTH, np.int32), (2, 1)), np.ones((2, 1, 4), np.float32)
-            golden = Golden(golden.names, images, golden.logits, depth, margin)
+                mode="topk", router="expert_choice", selection="top-k", steps=2, grid=(2, 2),
+                capacities=given["counts"], tokens=len(given["depth"]),
+            )  # fmt: skip
+            depth = np.tile(np.array(given["depth"], np.int32), (2, 1))
+            golden = replace(golden, depth=depth, margin=np.ones((2, 1, depth.shape[1]), np.float32))
+        if merged:
+            golden = replace(golden, assignment=np.tile(np.array(ASSIGNMENT, np.int32), (2, 1)))
+        outputs += [TensorSpec(output, "int32", (batch, len(values))) for output, values in given.items()]
         fields: dict[str, Any] = {
             "name": name,
             "model": ModelRecord(source="colours", config={}, parameters=1234567, checkpoint_sha256=None),
             "routing": routing,
+            "reduction": ReductionSpec(method="tome", grid=(2, 2), tokens=(3,)) if merged else None,
             "input": TensorSpec("image", "float32", (batch, 3, 8, 8)),
             "outputs": tuple(outputs),
             "preprocess": Preprocess(height=8, width=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
@@ -111,7 +132,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
             "cost": {"flops": 2_500_000_000},
             "versions": {"edgevit": "0.1.0"},
         }
-        files = {"model.onnx": graph(batch, routed), "golden.npz": pack_arrays(golden.to_arrays())}
+        files = {"model.onnx": graph(batch, routed, merged), "golden.npz": pack_arrays(golden.to_arrays())}
         return write_bundle(tmp_path / name, Manifest(**(fields | changes)), files).path
 
     return make

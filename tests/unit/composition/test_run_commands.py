@@ -87,6 +87,7 @@ def test_pictures_are_labelled_in_the_order_given(edgevit, make_bundle, pictures
     assert first["score"] == max(first["probabilities"].values())
     assert sum(first["probabilities"].values()) == pytest.approx(1)
     assert first["routing"] == {"depth": [[2, 1], [1, 1]], "counts": [4, 1]}
+    assert first["merging"] is None
 
 
 def test_the_table_of_predictions_shows_the_patches_of_each_step(edgevit, bundle, pictures):
@@ -111,6 +112,25 @@ def test_overlays_are_named_after_their_pictures_and_replace_none(edgevit, bundl
     for name in ("1.depth.png", "1-2.depth.png"):
         with Image.open(folder / name) as overlay:
             assert overlay.width >= 384
+
+
+@pytest.mark.parametrize("routed, drawn", [(False, "tokens"), (True, "trace")])
+def test_merged_tokens_are_drawn_beside_the_depth_that_there_is(edgevit, make_bundle, pictures, routed, drawn):
+    folder = pictures / "red"
+    outcome = edgevit("predict", make_bundle(routed=routed, merged=True), folder / "1.png", "--overlay", folder)
+    assert outcome.status == 0
+    with Image.open(folder / f"1.{drawn}.png") as overlay:
+        assert (overlay.width >= 2 * 384) == routed
+
+
+def test_merged_tokens_are_in_the_table_and_in_the_json(edgevit, make_bundle, pictures):
+    bundle = make_bundle(merged=True)
+    table = edgevit("predict", bundle, pictures / "red").out
+    for part in ("tokens at each step", "3 1", "tokens left", "3 of 4"):
+        assert part in table
+    entry = edgevit("predict", bundle, pictures / "red", "--json").json[0]
+    assert entry["merging"] == {"assignment": [[0, 0], [1, 2]], "tokens": [3]}
+    assert entry["routing"] == {"depth": [[2, 2], [1, 1]], "counts": [3, 1]}
 
 
 def test_an_overlay_of_a_bundle_without_a_trace_is_refused(edgevit, make_bundle, pictures, tmp_path):
