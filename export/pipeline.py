@@ -16,8 +16,8 @@ from edgevit.bundle import GOLDEN_NAME, GRAPH_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
-from edgevit.models.catalog import ModelSource
 from edgevit.models.deploy import default_routing, deploy, routing_spec
+from edgevit.models.source import ModelSource
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner

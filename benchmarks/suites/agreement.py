@@ -17,7 +17,7 @@ import numpy as np
 import edgevit
 from edgevit.export.reference import golden_samples
 from edgevit.image_folder import ImageFolder
-from edgevit.models.catalog import open_model
+from edgevit.models.opening import open_model
 from edgevit.parity import compare
 from edgevit.runtimes.choose import open_runner
 

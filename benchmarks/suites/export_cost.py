@@ -26,8 +26,9 @@ BLOCKS = 12
 
 def source(recursions: int):
     """A recursive ViT of DeiT-S width whose steps amount to 12 blocks, with random weights."""
-    from edgevit.models.catalog import entry_named, source_of
+    from edgevit.models.catalog import entry_named
     from edgevit.models.recursive import RecursiveViT
+    from edgevit.models.source import source_of
 
     config = entry_named("recursive-deit-s").config
     capacities = tuple(0.5**r for r in range(recursions))
@@ -43,8 +44,8 @@ def timed(kind: str, recursions: int) -> dict[str, float]:
     from edgevit.export.pipeline import export_bundle
     from edgevit.export.settings import ExportSettings
     from edgevit.export.trace import trace
-    from edgevit.models.catalog import source_of
     from edgevit.models.deploy import default_routing, deploy, routing_spec
+    from edgevit.models.source import source_of
     from edgevit.runtimes.ort import OrtRunner
 
     with tempfile.TemporaryDirectory() as folder:

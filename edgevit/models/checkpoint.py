@@ -5,7 +5,6 @@ A file holds the model's config, its labels and its preprocessing, so that it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,13 @@ from torch import Tensor, nn
 from edgevit import strict_json
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, sha256
-from edgevit.models.recursive import RecursiveConfig, RecursiveViT
-from edgevit.models.tensor_file import pack, unpack
+from edgevit.models.architecture import Architecture, build, config_of
+from edgevit.models.fitting import check_weights
+from edgevit.models.recursive import RecursiveConfig
+from edgevit.models.tensor_file import metadata_of, pack, read_tensor_file, unpack
 from edgevit.preprocess import Preprocess
 
-__all__ = ["Checkpoint", "check_weights", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["Checkpoint", "holds_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "edgevit.checkpoint/1"
 _METADATA = {"format", "config", "labels", "preprocess"}
@@ -30,7 +31,7 @@ class Checkpoint:
     """A trained model with what it needs to be fed and read.
 
     Attributes:
-        model: float32 whatever the file stores; in eval mode if it was loaded.
+        model: of an architecture of edgevit's; float32 whatever the file stores; in eval mode if it was loaded.
         labels: C different names, by class index.
         preprocess: from a picture to the model's input.
         sha256: of the file it came from, hexadecimal; empty for one that was never written.
@@ -39,13 +40,13 @@ class Checkpoint:
         InputError: labels or preprocessing do not fit the model.
     """
 
-    model: RecursiveViT
+    model: nn.Module
     labels: tuple[str, ...]
     preprocess: Preprocess
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        config, size = self.model.config, (self.preprocess.height, self.preprocess.width)
+        config, size = config_of(self.model), (self.preprocess.height, self.preprocess.width)
         if len(self.labels) != config.classes:
             raise InputError(f"{len(self.labels)} labels for {config.classes} classes; give one a class")
         if len(set(self.labels)) != len(self.labels):
@@ -77,7 +78,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
             raise InputError(f"{name} has values too large for {dtype}; store it as torch.float32")
     metadata = {
         "format": _FORMAT,
-        "config": strict_json.encode(checkpoint.model.config).decode(),
+        "config": strict_json.encode(config_of(checkpoint.model)).decode(),
         "labels": strict_json.encode(checkpoint.labels).decode(),
         "preprocess": strict_json.encode(checkpoint.preprocess).decode(),
     }
@@ -91,7 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: there is no such file; it is truncated, damaged, a pickle or otherwise no safetensors; it is no
             edgevit checkpoint; its weights and its config disagree (all missing and extra names are listed).
     """
-    data = _read(path)
+    data = read_tensor_file(path)
     tensors, metadata = unpack(data, str(path))
     if metadata.get("format") != _FORMAT:
         raise InputError(
@@ -106,69 +107,37 @@ def load_checkpoint(path: Path) -> Checkpoint:
     config = _config(metadata["config"], f"{path}: config")
     labels = strict_json.decode(tuple[str, ...], metadata["labels"].encode(), f"{path}: labels")
     preprocess = strict_json.decode(Preprocess, metadata["preprocess"].encode(), f"{path}: preprocess")
-    # Without memory until the weights are known to fit: a config of absurd numbers must not take the machine down.
-    # It also skips the initialisation, and leaves the caller's random state alone.
-    with torch.device("meta"):
-        model = RecursiveViT(config)
-    check_weights(model, tensors, str(path))
-    model.to_empty(device="cpu").load_state_dict(tensors)
+    if isinstance(config, RecursiveConfig):
+        # Without memory until the weights are known to fit: a config of absurd numbers must not take the machine down.
+        # It also skips the initialisation, and leaves the caller's random state alone.
+        with torch.device("meta"):
+            model = build(config)
+        check_weights(model, tensors, str(path))
+        model.to_empty(device="cpu").load_state_dict(tensors)
+    else:
+        # These compute buffers from their config that no file stores, and so need the memory.
+        with torch.random.fork_rng(devices=[]):
+            model = build(config)
+        check_weights(model, tensors, str(path))
+        model.load_state_dict(tensors)
     try:
         return Checkpoint(model.eval(), labels, preprocess, sha256(data))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _config(text: str, where: str) -> RecursiveConfig:
+def holds_checkpoint(path: Path) -> bool:
+    """Whether a file says that it is a checkpoint of edgevit's, rather than plain weights.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return path.suffix == ".safetensors" and metadata_of(read_tensor_file(path), str(path)).get("format") == _FORMAT
+
+
+def _config(text: str, where: str) -> Architecture:
     record = strict_json.parse(text.encode(), where)
     if isinstance(record, dict) and "recursions" in record:
         record.setdefault("early_merge", None)  # files written before there was one
-    return strict_json.build(RecursiveConfig, record, where)
-
-
-def load_weights(model: nn.Module, path: Path) -> str:
-    """Fill a module strictly from a safetensors file, whoever wrote it; gives the file's SHA-256.
-
-    Raises:
-        InputError: as `load_checkpoint`, but for its metadata.
-    """
-    data = _read(path)
-    tensors, _ = unpack(data, str(path))
-    check_weights(model, tensors, str(path))
-    model.load_state_dict(tensors)
-    return sha256(data)
-
-
-def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights that are not exactly the model's, by name, shape and kind of number.
-
-    Args:
-        model: what is to be filled.
-        tensors: by the names of its state dict; a floating-point weight may have any precision.
-        where: what the weights are, for errors: the file's path.
-
-    Raises:
-        InputError: they are not; all missing and extra names are listed.
-    """
-    wanted = model.state_dict()
-    missing = ", ".join(sorted(set(wanted) - set(tensors)))
-    extra = ", ".join(sorted(set(tensors) - set(wanted)))
-    advice = "give the checkpoint of this model, or the model of this checkpoint"
-    if missing or extra:
-        raise InputError(
-            f"{where}: weights of another model; missing: {missing or 'none'}; extra: {extra or 'none'}; {advice}"
-        )
-    for name, ours in wanted.items():  # in the model's order: a file's differs from load to load
-        theirs = tensors[name]
-        if theirs.shape != ours.shape:
-            raise InputError(
-                f"{where}: {name} has shape {tuple(theirs.shape)}, the model wants {tuple(ours.shape)}; {advice}"
-            )
-        if theirs.is_floating_point() != ours.is_floating_point():
-            raise InputError(f"{where}: {name} is {theirs.dtype}, the model wants {ours.dtype}; {advice}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a .safetensors file") from error
+    config: Architecture = strict_json.build(Architecture, record, where)  # type: ignore[arg-type]
+    return config

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.models.layers import Block, conv_stem, patch_stem
+from edgevit.models.ltm import LearnedMerging
 from edgevit.models.reduction import Attended, Reducer, Stream
+from edgevit.models.tome import TokenMerging
 from edgevit.spec import Router
 
-__all__ = ["EarlyMerge", "Pool", "RecursiveConfig", "RecursiveViT", "Sharing", "Stem", "dense_twin"]
+__all__ = ["EarlyMerge", "MergeMethod", "Pool", "RecursiveConfig", "RecursiveViT", "Sharing", "Stem", "dense_twin"]
 
 Sharing = Literal["cycle", "middle_cycle"]
 Stem = Literal["patch", "conv"]
@@ -277,9 +279,6 @@ def _merger(config: RecursiveConfig) -> Reducer | None:
     """The module that merges before the first step; sizes of tokens are left out of what follows, which is trained."""
     if config.early_merge is None:
         return None
-    from edgevit.models.ltm import LearnedMerging
-    from edgevit.models.tome import TokenMerging
-
     if config.early_merge.method == "ltm":
         return LearnedMerging(config.patches, config.early_merge.tokens, config.width, config.grid)
     return TokenMerging(config.patches, config.early_merge.tokens, 1)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from edgevit.models.checkpoint import check_weights
 from edgevit.models.dense_parts import DenseParts
+from edgevit.models.fitting import check_weights
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.reduced_config import ReducedConfig, check_schedule
 from edgevit.models.reduction import Reduced, ReducedAt, Reducer, SequenceBackbone, Stream
@@ -147,7 +147,7 @@ def _reducer(config: ReducedConfig, backbone: SequenceBackbone, at: ReducedAt, s
 
 
 def reduced_model(config: ReducedConfig) -> nn.Module:
-    """A reduced model with fresh weights: a `ReducedViT`, or a `GridReducedViT` on a two-dimensional backbone of timm's.
+    """A reduced model with fresh weights: a `ReducedViT`, or a `GridReducedViT` on a two-dimensional backbone.
 
     Raises:
         InputError: the schedule does not fit the backbone, or the backbone cannot carry the method.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from edgevit import strict_json
 from edgevit.errors import InputError
+from edgevit.files import reading
 
-__all__ = ["pack", "unpack"]
+__all__ = ["metadata_of", "pack", "read_tensor_file", "unpack"]
 
 _DIGEST = "sha256"
 
@@ -63,15 +65,29 @@ def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             ) from error
         reason = " ".join(str(error).split())
         raise InputError(f"{where}: truncated, damaged or no safetensors ({reason}); get a whole copy of it") from error
-    metadata = _metadata(data, where)
+    metadata = metadata_of(data, where)
     digest = metadata.pop(_DIGEST, None)
     if digest is not None and digest != _digest(tensors, metadata):
         raise InputError(f"{where}: damaged, its content is not what its SHA-256 says; get a whole copy of it")
     return tensors, metadata
 
 
-def _metadata(data: bytes, where: str) -> dict[str, str]:
-    """The text in the header, which is JSON after its length in 8 bytes; `safetensors` gives it of files alone."""
+def read_tensor_file(path: Path) -> bytes:
+    """The bytes of a file, not yet looked at.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with reading(path, "wanted a .safetensors file"):
+        return path.read_bytes()
+
+
+def metadata_of(data: bytes, where: str) -> dict[str, str]:
+    """The text in the header, which is JSON after its length in 8 bytes; `safetensors` gives it of files alone.
+
+    Raises:
+        InputError: there is no such header.
+    """
     header = strict_json.parse(data[8 : 8 + int.from_bytes(data[:8], "little")], f"{where}: header")
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
     return {str(key): str(value) for key, value in metadata.items()}

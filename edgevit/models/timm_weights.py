@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgevit.errors import InputError
 from edgevit.files import reading, sha256
 from edgevit.models.backbone import TimmClassifier, published_layout
-from edgevit.models.checkpoint import check_weights
+from edgevit.models.fitting import check_weights
 from edgevit.models.tensor_file import unpack
 from edgevit.models.timm_vit import TimmViT
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgevit import strict_json
 from edgevit.errors import InputError
 from edgevit.files import atomic_write
-from edgevit.models.checkpoint import check_weights
+from edgevit.models.fitting import check_weights
 from edgevit.models.tensor_file import pack, unpack
 
 __all__ = ["EpochRecord", "RunParts", "read_state", "write_state"]
@@ -40,6 +40,7 @@ class RunParts:
 
     model: nn.Module
     average: nn.Module
+    terms: nn.Module  # of the loss
     optimizer: torch.optim.Optimizer
 
 
@@ -61,6 +62,7 @@ def write_state(path: Path, parts: RunParts, identity: object, history: tuple[Ep
     }
     tensors = {f"model/{name}": value for name, value in parts.model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in parts.average.state_dict().items()}
+    tensors |= {f"terms/{name}": value for name, value in parts.terms.state_dict().items()}
     for index, state in parts.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
     atomic_write(path, pack(tensors, metadata))
@@ -80,12 +82,12 @@ def read_state(path: Path, parts: RunParts, identity: object) -> tuple[EpochReco
     if set(metadata) != {"identity", "history"}:
         raise InputError(f"{path}: no state of a training run; start again in another --output")
     kept = strict_json.parse(metadata["identity"].encode(), f"{path}: identity")
-    for place, before, now in _differences(kept, strict_json.plain(identity), ()):
+    for place, before, now in _differences(_completed(kept), strict_json.plain(identity), ()):
         raise InputError(
             f"{path}: the run had {' '.join(place)} {before}, now it is {now}; give the same, or another --output"
         )
     history = strict_json.decode(tuple[EpochRecord, ...], metadata["history"].encode(), f"{path}: history")
-    for part, module in (("model", parts.model), ("average", parts.average)):
+    for part, module in (("model", parts.model), ("average", parts.average), ("terms", parts.terms)):
         weights = _below(part, tensors)
         check_weights(module, weights, f"{path}: {part}")
         module.load_state_dict(weights)
@@ -95,6 +97,26 @@ def read_state(path: Path, parts: RunParts, identity: object) -> tuple[EpochReco
         state.setdefault(int(index), {})[key] = value
     parts.optimizer.load_state_dict({**parts.optimizer.state_dict(), "state": state})
     return history
+
+
+# What runs did before there were these settings, so that theirs can still be resumed.
+_ONCE = {
+    "layer_decay": 1.0,
+    "freeze_stem": False,
+    "ib_weight": None,
+    "ib_after": 0.3,
+    "reduced_loss": {"keep": 2.0, "teacher": 0.5},
+}
+
+
+def _completed(identity: Any) -> Any:
+    """An identity with the settings and facts that it lacks because it is older than they are."""
+    if not isinstance(identity, dict) or not isinstance(identity.get("settings"), dict):
+        return identity
+    config = identity.get("config")
+    if isinstance(config, dict) and "recursions" in config:
+        identity = identity | {"config": {"early_merge": None} | config}
+    return {"teacher": None} | identity | {"settings": _ONCE | identity["settings"]}
 
 
 def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

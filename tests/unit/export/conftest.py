@@ -10,8 +10,8 @@ from torch import nn
 
 from edgevit.export.pipeline import Graph, build_graph
 from edgevit.export.settings import ExportSettings
-from edgevit.models.catalog import ModelSource
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
+from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
 
 TINY = RecursiveConfig(

@@ -18,7 +18,7 @@ from edgevit.bundle import Bundle
 from edgevit.errors import CheckFailed, InputError
 from edgevit.export.pipeline import Graph, build_graph, export_bundle
 from edgevit.export.settings import ExportSettings
-from edgevit.models.catalog import ModelSource
+from edgevit.models.source import ModelSource
 from edgevit.parity import Golden, compare
 from edgevit.runtimes.ort import OrtRunner
 
@@ -206,7 +206,7 @@ def test_a_killed_export_leaves_nothing_that_looks_like_a_bundle(tmp_path: Path,
         import torch
         from edgevit.export.pipeline import export_bundle
         from edgevit.export.settings import ExportSettings
-        from edgevit.models.catalog import ModelSource
+        from edgevit.models.source import ModelSource
         from edgevit.preprocess import Preprocess
         from edgevit.runtimes.ort import OrtRunner
 

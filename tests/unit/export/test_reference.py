@@ -10,10 +10,10 @@ import torch
 
 from edgevit.export.golden import verification_inputs
 from edgevit.export.reference import golden_samples
-from edgevit.models.catalog import ModelSource
 from edgevit.models.deploy import routing_spec
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.routing import route_mask
+from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.export.trace import trace
-from edgevit.models.catalog import ModelSource
 from edgevit.models.deploy import deploy, routing_spec
+from edgevit.models.source import ModelSource
 
 
 @pytest.mark.parametrize("opset", [18, 20, 23])

@@ -18,9 +18,12 @@ import edgevit
 from edgevit.errors import InputError
 from edgevit.files import sha256
 from edgevit.models import catalog
-from edgevit.models.catalog import CATALOG, CatalogEntry, entry_named, open_model, source_of
+from edgevit.models.architecture import config_of
+from edgevit.models.catalog import CATALOG, CatalogEntry, entry_named
 from edgevit.models.checkpoint import Checkpoint, save_checkpoint
+from edgevit.models.opening import open_model
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
+from edgevit.models.source import source_of
 from edgevit.preprocess import Preprocess
 
 PACKAGE = Path(edgevit.__file__).parent
@@ -92,10 +95,11 @@ def test_names_are_different_and_no_name_is_taken_for_a_function() -> None:
 
 @pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
 def test_the_weights_that_ship_are_those_of_their_entry(entry: CatalogEntry) -> None:
-    assert entry.weights == PACKAGE / "weights" / f"{entry.name}.safetensors"
+    assert entry.weights is not None and entry.weights.parent == PACKAGE / "weights"
     source = open_model(entry.name, num_classes=entry.config.classes, input_size=entry.config.image_size)
-    assert isinstance(source.module, RecursiveViT)
-    assert replace(source.module.config, thresholds=None) == entry.config
+    config = config_of(source.module)
+    assert (replace(config, thresholds=None) if isinstance(config, RecursiveConfig) else config) == entry.config
+    assert source.fresh == (), "what ships is trained"
     assert not source.module.training
     assert all(parameter.dtype == torch.float32 for parameter in source.module.parameters())
     assert source.checkpoint_sha256 == sha256(entry.weights.read_bytes())
@@ -180,7 +184,11 @@ def test_numbers_that_disagree_with_the_weights_are_refused(tmp_path: Path) -> N
     [
         ("steel-recursiv", "did you mean 'steel-recursive'?"),
         ("Steel-Dense", "did you mean 'steel-dense'?"),
-        ("resnet", f"wanted one of: {', '.join(entry.name for entry in CATALOG)}, or package.module:function"),
+        (
+            "resnet",
+            f"wanted one of: {', '.join(entry.name for entry in CATALOG)}, timm/NAME, tome/NAME, ltm/NAME, "
+            "dynamicvit/NAME, evit/NAME, or package.module:function",
+        ),
     ],
 )
 def test_an_unknown_name_is_told_the_nearest(name: str, hint: str) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 
 from edgevit.errors import InputError
 from edgevit.files import sha256
-from edgevit.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from edgevit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgevit.models.fitting import load_weights
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.tensor_file import pack, unpack
 from edgevit.preprocess import Preprocess
