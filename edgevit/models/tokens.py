@@ -23,6 +23,7 @@ __all__ = [
     "complement",
     "gather",
     "hide",
+    "listed",
     "lowest_index_top_k",
     "match",
     "match_gap",
@@ -113,8 +114,8 @@ def hide(active: Tensor) -> Tensor:
 
 def complement(index: Tensor, length: int) -> Tensor:
     """The positions that are not listed: B x K unique positions below `length` give B x (`length` - K), ascending."""
-    listed = index[:, None, :] == torch.arange(length, device=index.device)[:, None]  # B x length x K
-    return lowest_index_top_k(torch.where(listed, -1.0, 0.0).sum(dim=-1), length - index.shape[1])
+    taken = torch.where(_one_hot(index, length), -1.0, 0.0).sum(dim=-1)
+    return lowest_index_top_k(taken, length - index.shape[1])
 
 
 def places(index: Tensor, values: Tensor, length: int) -> Tensor:
@@ -122,8 +123,17 @@ def places(index: Tensor, values: Tensor, length: int) -> Tensor:
 
     Scattering without a scatter, for maps of positions; a sequence of channels goes through `gather` instead.
     """
-    listed = index[:, None, :] == torch.arange(length, device=index.device)[:, None]  # B x length x K
-    return torch.where(listed, values[:, None, :], 0).sum(dim=-1)
+    return torch.where(_one_hot(index, length), values[:, None, :], 0).sum(dim=-1)
+
+
+def listed(index: Tensor, length: int) -> Tensor:
+    """As `membership`, in operators that every runtime has: for masks inside a reduced graph."""
+    return torch.where(_one_hot(index, length), 1.0, 0.0).sum(dim=-1) > 0
+
+
+def _one_hot(index: Tensor, length: int) -> Tensor:
+    """B x K positions to B x `length` x K bool: whether this is the position of that entry."""
+    return index[:, None, :] == torch.arange(length, device=index.device)[:, None]
 
 
 class Matching(NamedTuple):
@@ -200,7 +210,7 @@ def merge(x: Tensor, size: Tensor | None, matching: Matching, protected: int) ->
     a = protected % 2
     of_b = x[:, protected + 1 - a :: 2]
     # A row for each of B, 1 (or the size) where a merged token goes into it.
-    onto = matching.partner[:, None, :] == torch.arange(of_b.shape[1], device=x.device)[:, None]  # B x |B| x r
+    onto = _one_hot(matching.partner, of_b.shape[1])  # B x |B| x r
     source = matching.merged * 2 + a
     if size is None:
         weight = onto.to(x.dtype)
