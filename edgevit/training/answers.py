@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.models.checkpoint import load_checkpoint
-from edgevit.models.routing import reference, route_mask
+from edgevit.models.recursive import RecursiveViT
+from edgevit.models.routing import route_mask
 from edgevit.spec import Selection
+from edgevit.training.outcome import Outcome, outcome
 
 __all__ = ["AnswerAll", "answers_of"]
 
@@ -34,21 +37,32 @@ def answers_of(path: Path, selection: Selection | None = None) -> tuple[tuple[st
         InputError: no checkpoint, or one that has no such rule.
     """
     stored = load_checkpoint(path)
-    model, config = stored.model, stored.model.config
-    if selection is not None and config.router != "expert_choice":
-        raise InputError(
-            f"{path}: --selection is for an expert-choice router and this has {config.router}; leave it out"
-        )
-    if selection == "threshold" and config.thresholds is None:
-        raise InputError(f"{path}: has no thresholds; calibrate it with edgevit train --resume --calibrate")
+    model = stored.model
+    if selection is not None:
+        _check_selection(selection, model, path)
 
     def answer_all(pictures: Sequence[Path]) -> Iterator[tuple[list[float], list[int]]]:
         for start in range(0, len(pictures), _BATCH):
             images = torch.from_numpy(stored.preprocess.batch(pictures[start : start + _BATCH]))
             with torch.inference_mode():
-                routed = route_mask(model, images, selection) if selection else reference(model, images)
-            probabilities = torch.softmax(routed.logits.double(), dim=-1).tolist()
-            counts = routed.counts.tolist() if config.router != "none" else [[] for _ in probabilities]
+                out = outcome(model, images) if selection is None else _selected(model, images, selection)
+            probabilities = torch.softmax(out.logits.double(), dim=-1).tolist()
+            counts = out.routed.counts.tolist() if out.routed is not None else [[] for _ in probabilities]
             yield from zip(probabilities, counts, strict=True)
 
     return stored.labels, answer_all
+
+
+def _check_selection(selection: Selection, model: nn.Module, path: Path) -> None:
+    """Refuse a rule that the model has no router for."""
+    router = model.config.router if isinstance(model, RecursiveViT) else "none"
+    if not isinstance(model, RecursiveViT) or router != "expert_choice":
+        raise InputError(f"{path}: --selection is for an expert-choice router and this has {router}; leave it out")
+    if selection == "threshold" and model.config.thresholds is None:
+        raise InputError(f"{path}: has no thresholds; calibrate it with edgevit train --resume --calibrate")
+
+
+def _selected(model: nn.Module, images: Tensor, selection: Selection) -> Outcome:
+    assert isinstance(model, RecursiveViT)  # `_check_selection` has seen to it
+    routed = route_mask(model, images, selection)
+    return Outcome(routed.logits, routed=routed)

@@ -13,7 +13,7 @@ from edgevit.models.recursive import RecursiveViT
 from edgevit.models.routing import route_mask
 from edgevit.preprocess import Preprocess
 from edgevit.training.data import LabelledImages
-from edgevit.training.evaluate import route_all
+from edgevit.training.evaluate import run_all
 
 __all__ = ["calibrate_thresholds", "separating_threshold"]
 
@@ -47,7 +47,7 @@ def calibrate_thresholds(
     thresholds = [_LARGEST] * (config.recursions - 1)  # a step not yet calibrated takes nothing
     for step in range(1, config.recursions):
         trial = _with_thresholds(model, tuple(thresholds))
-        outcomes = route_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
+        outcomes = run_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
         choices = [outcome.choices[step - 1] for outcome in outcomes]
         logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).cpu()
         thresholds[step - 1] = separating_threshold(logits, round(shares[step] * config.tokens * len(images)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ from edgevit import strict_json
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, cannot_write
 from edgevit.metrics import Evaluation
-from edgevit.models.checkpoint import Checkpoint, check_weights, load_checkpoint, save_checkpoint
-from edgevit.models.recursive import RecursiveConfig, RecursiveViT
-from edgevit.preprocess import Preprocess
+from edgevit.models.architecture import Architecture, build, config_of
+from edgevit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgevit.models.fitting import check_weights
+from edgevit.models.recursive import RecursiveViT
 from edgevit.training.data import LabelledImages
 from edgevit.training.evaluate import evaluate_model
+from edgevit.training.fit import TrainingSet, check_fit
+from edgevit.training.freeze import freeze_stem, train_unfrozen
+from edgevit.training.initial import uncalibrated
 from edgevit.training.recipe import class_weights, learning_rate, parameter_groups
 from edgevit.training.run_state import EpochRecord, RunParts, read_state, write_state
 from edgevit.training.settings import TrainSettings
@@ -34,15 +38,6 @@ __all__ = ["Progress", "TrainingSet", "check_output", "train"]
 _STATE = "state.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 _METRICS = "metrics.json"
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What is learned from and what is judged on, with the preprocessing both share."""
-
-    train: LabelledImages
-    val: LabelledImages
-    preprocess: Preprocess
 
 
 @dataclass(frozen=True)
@@ -65,12 +60,13 @@ class Progress:
 
 
 def train(
-    config: RecursiveConfig,
+    config: Architecture,
     data: TrainingSet,
     settings: TrainSettings,
     output: Path,
     *,
     initial: dict[str, Tensor] | None = None,
+    teacher: Checkpoint | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
@@ -86,6 +82,7 @@ def train(
         settings: of the run.
         output: folder of the run, made if it is not there.
         initial: weights to start from, by the names of the model's state dict; fresh ones by the seed otherwise.
+        teacher: a model of the same classes and preprocessing whose answers are to be met too.
         resume: go on from `output`'s state, to the same result as if never stopped.
         report: called after every step and every validation, on the leading process.
 
@@ -93,16 +90,16 @@ def train(
         The evaluation of the kept weights on `data.val`.
 
     Raises:
-        InputError: config, data and initial weights do not fit each other; `output` holds a run and `resume` is not
-            asked; the run to resume had other settings, data or number of processes, or its state is damaged; the
-            loss stops being a number; `checkpoint.safetensors` is there and not this run's; a file cannot be written.
-            The last epoch's state is kept.
+        InputError: config, data, initial weights, teacher and settings do not fit each other; `output` holds a run and
+            `resume` is not asked; the run to resume had other settings, data, teacher or number of processes, or its
+            state is damaged; the loss stops being a number; `checkpoint.safetensors` is there and not this run's; a
+            file cannot be written. The last epoch's state is kept.
     """
-    _check_fit(config, data)
+    check_fit(config, data, teacher)
     with join_world() as world:
         # Every process looks before it builds its part, which waits for the others; only then one of them writes.
         check_output(output, resume)
-        return _Run(config, data, settings, output, world, initial).finish(resume, report)
+        return _Run(config, data, settings, output, world, initial, teacher).finish(resume, report)
 
 
 def check_output(output: Path, resume: bool) -> None:
@@ -123,30 +120,32 @@ class _Run:
 
     def __init__(
         self,
-        config: RecursiveConfig,
+        config: Architecture,
         data: TrainingSet,
         settings: TrainSettings,
         output: Path,
         world: World,
         initial: dict[str, Tensor] | None,
+        teacher: Checkpoint | None,
     ) -> None:
         self.config, self.data, self.settings, self.output, self.world = config, data, settings, output, world
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.model = RecursiveViT(config)
+            self.model = build(config)
         if initial is not None:
             check_weights(self.model, initial, "initial weights")
             self.model.load_state_dict(initial)
-        self.model.to(world.device)
+        if settings.freeze_stem:
+            freeze_stem(self.model)
         weights = class_weights(data.train.targets, config.classes, settings.class_weight_power)
-        trainee = Trainee(self.model, weights, settings.label_smoothing, settings.router_loss)
-        self.trainee = world.spread(trainee.to(world.device))
+        self.trainee = Trainee(self.model, weights, settings, None if teacher is None else teacher.model)
+        self.spread = world.spread(self.trainee.to(world.device))
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
         )
-        groups = parameter_groups(self.model, settings.weight_decay)
+        groups = parameter_groups(self.model, settings.weight_decay, settings.layer_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        self.parts = RunParts(self.model, self.average, self.optimizer)
+        self.parts = RunParts(self.model, self.average, self.trainee.terms, self.optimizer)
         self.history: tuple[EpochRecord, ...] = ()
         # Everything the result depends on, but for the machine.
         self.identity = {
@@ -156,6 +155,7 @@ class _Run:
             "train": _described(data.train),
             "val": _described(data.val),
             "processes": world.size,
+            "teacher": None if teacher is None else teacher.sha256,
         }
 
     @property
@@ -174,7 +174,7 @@ class _Run:
         result = self._validate()
         if self.world.leads:
             model = self.kept.eval()
-            model.config = replace(model.config, thresholds=_thresholds_of(self.output / _CHECKPOINT, model))
+            _take_thresholds(self.output / _CHECKPOINT, model)
             save_checkpoint(self.output / _CHECKPOINT, Checkpoint(model, self.data.train.labels, self.data.preprocess))
             atomic_write(self.output / _METRICS, strict_json.encode(self._metrics(result)))
         return result
@@ -184,19 +184,26 @@ class _Run:
             write_state(self.output / _STATE, self.parts, self.identity, self.history)
 
     @property
-    def kept(self) -> RecursiveViT:
-        model = self.average.module
-        assert isinstance(model, RecursiveViT)
+    def kept(self) -> nn.Module:
+        model: nn.Module = self.average.module
         return model
 
     def _epoch(self, epoch: int, report: Callable[[Progress], None] | None) -> None:
-        self.model.train()
+        # Models that draw while they train (Gumbel noise, dropped paths) take it from torch's own state.
+        with torch.random.fork_rng(devices=[self.world.device] if self.world.device.type == "cuda" else []):
+            draws = np.random.SeedSequence([self.settings.seed, epoch, self.world.rank, 1]).generate_state(1)
+            torch.manual_seed(int(draws[0]))
+            self._seeded_epoch(epoch, report)
+
+    def _seeded_epoch(self, epoch: int, report: Callable[[Progress], None] | None) -> None:
+        train_unfrozen(self.model)
+        self.trainee.done = epoch / self.settings.epochs
         total = 0.0
         for step, (images, targets) in enumerate(self._batches(epoch)):
             rate = learning_rate(self.settings, epoch + step / self.steps_per_epoch)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            loss = self.trainee(images, targets)
+                group["lr"] = rate * group["rate_share"]
+            loss: Tensor = self.spread(images, targets)
             total += float(loss.detach())
             if not math.isfinite(total):
                 raise InputError(
@@ -208,7 +215,9 @@ class _Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
             self.optimizer.step()
             self.world.average_buffers(self.model)
+            self.world.average_buffers(self.trainee.terms)
             self.average.update_parameters(self.model)
+            _copy_whole_numbers(self.model, self.kept)
             if report and self.world.leads:
                 report(Progress(epoch, step, self.steps_per_epoch, total / (step + 1)))
         mean, accuracy = total / self.steps_per_epoch, None
@@ -236,7 +245,7 @@ class _Run:
 
     def _metrics(self, result: Evaluation) -> dict[str, Any]:
         return {
-            "config": self.kept.config,  # with the thresholds of an earlier calibration
+            "config": config_of(self.kept),  # with the thresholds of an earlier calibration
             "settings": self.settings,
             "preprocess": self.data.preprocess,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -247,19 +256,11 @@ class _Run:
         }
 
 
-def _check_fit(config: RecursiveConfig, data: TrainingSet) -> None:
-    """Refuse pictures that are not what the model takes and tells apart."""
-    size = (data.preprocess.height, data.preprocess.width)
-    if size != (config.image_size, config.image_size):
-        raise InputError(
-            f"preprocessing to {size[0]} x {size[1]} for a model of {config.image_size} x {config.image_size}; "
-            "give both one size"
-        )
-    if data.train.labels != data.val.labels:
-        only = ", ".join(sorted(set(data.train.labels) ^ set(data.val.labels))) or "in another order"
-        raise InputError(f"training and validation pictures name different classes ({only}); give both the same")
-    if len(data.train.labels) != config.classes:
-        raise InputError(f"pictures of {len(data.train.labels)} classes for a model of {config.classes}; give both one")
+def _copy_whole_numbers(model: nn.Module, average: nn.Module) -> None:
+    """Give the average the counts and tables of indices as they are: rounded means of these would be other ones."""
+    for ours, averaged in zip(model.buffers(), average.buffers(), strict=True):
+        if not ours.is_floating_point():
+            averaged.copy_(ours)
 
 
 def _make_folder(path: Path) -> None:
@@ -269,20 +270,21 @@ def _make_folder(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def _thresholds_of(path: Path, model: RecursiveViT) -> tuple[float, ...] | None:
-    """The thresholds of the checkpoint about to be written anew: the one thing in it that training does not make.
+def _take_thresholds(path: Path, model: nn.Module) -> None:
+    """Take the thresholds of the checkpoint about to be written anew: the one thing in it that training does not make.
 
     Raises:
         InputError: what lies there is no checkpoint of this very model, and writing would lose it.
     """
     if not path.exists():
-        return model.config.thresholds
+        return
     there = load_checkpoint(path).model
     ours, theirs = model.state_dict(), there.state_dict()
-    same = replace(there.config, thresholds=None) == replace(model.config, thresholds=None)
+    same = uncalibrated(config_of(there)) == uncalibrated(config_of(model))
     if not same or any(not torch.equal(value.cpu(), theirs[name]) for name, value in ours.items()):
         raise InputError(f"{path}: its weights are not this run's; move it away and resume once more")
-    return there.config.thresholds
+    if isinstance(model, RecursiveViT) and isinstance(there, RecursiveViT):
+        model.config = there.config
 
 
 def _described(images: LabelledImages) -> dict[str, Any]:

@@ -1,12 +1,16 @@
-"""What a router is trained on beside the task: terms that make its choices sharp, its logits tame, its cost bounded.
+"""What a model is trained on beside the task.
 
-From Mixture-of-Recursions (Bae et al. 2025, arXiv 2507.10524, section 2.2 and appendix), but for the budget term,
-which is ours. B images, N patches, R steps.
+A router: terms that make its choices sharp, its logits tame, its cost bounded. From Mixture-of-Recursions (Bae et al.
+2025, arXiv 2507.10524, section 2.2 and appendix), but for the budget term, which is ours.
+A learned keep mask: DynamicViT (Rao et al. 2021, arXiv 2106.02034, section 3.3), without the term that compares the
+tokens themselves with the teacher's. The information bottleneck is in `bottleneck.py`.
+B images, N patches, R steps, C classes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +21,17 @@ from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig
 from edgevit.models.routing import Choice, Routed
 
-__all__ = ["RouterLoss", "balance_term", "budget_term", "choice_term", "router_loss", "z_term"]
+__all__ = [
+    "ReducedLoss",
+    "RouterLoss",
+    "balance_term",
+    "budget_term",
+    "choice_term",
+    "keep_term",
+    "router_loss",
+    "teacher_term",
+    "z_term",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +54,24 @@ class RouterLoss:
         for name in ("choice", "balance", "z", "budget"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"the weight of the router's {name} loss is {getattr(self, name)}; give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReducedLoss:
+    """Weights of a reduced model's terms.
+
+    Attributes:
+        keep: dynamicvit - squared difference between the share of tokens a mask lets through and that of the schedule.
+        teacher: divergence from the answers of a teacher, where there is one.
+    """
+
+    keep: float = 2.0
+    teacher: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "teacher"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"the weight of the {name} loss is {getattr(self, name)}; give 0 or more")
 
 
 def router_loss(routed: Routed, config: RecursiveConfig, weights: RouterLoss) -> Tensor:
@@ -89,3 +121,15 @@ def budget_term(logits: Tensor, extra_steps: float) -> Tensor:
     taken = logits.argmax(dim=-1).to(logits)
     mean = (taken + expected - expected.detach()).mean()
     return (mean / extra_steps - 1).square()
+
+
+def keep_term(shares: Sequence[Tensor], wanted: Sequence[float]) -> Tensor:
+    """Mean over masks and pictures of the squared difference of the shares kept, B for each mask, from those wanted."""
+    return torch.stack([(share - goal).square().mean() for share, goal in zip(shares, wanted, strict=True)]).mean()
+
+
+def teacher_term(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over pictures of the divergence KL(teacher || ours) of the class probabilities; both B x C."""
+    return functional.kl_div(
+        torch.log_softmax(logits, dim=-1), torch.log_softmax(teacher, dim=-1), reduction="batchmean", log_target=True
+    )

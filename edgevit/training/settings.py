@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgevit.errors import InputError
 from edgevit.training.augment import Augmentation
-from edgevit.training.losses import RouterLoss
+from edgevit.training.losses import ReducedLoss, RouterLoss
 
 __all__ = ["TrainSettings"]
 
@@ -33,6 +33,13 @@ class TrainSettings:
         val_every: epochs between validations; the last is always validated.
         augmentation: random changes of the pictures.
         router_loss: weights of the router's terms.
+        layer_decay: the rate of a layer is this times that of the layer above; the head, reducers and routers have the
+            full one. Above 0 and at most 1, which makes all rates equal.
+        freeze_stem: whether everything before the first block stays as it is.
+        ib_weight: of the information bottleneck of a reduced model's features; None for 0.1 where tokens are merged by
+            learned masks (ltm) and 0 elsewhere.
+        ib_after: share of the epochs that is done before the bottleneck counts.
+        reduced_loss: weights of the other terms of a reduced model.
     """
 
     epochs: int = 50
@@ -48,6 +55,11 @@ class TrainSettings:
     val_every: int = 5
     augmentation: Augmentation = field(default_factory=Augmentation)
     router_loss: RouterLoss = field(default_factory=RouterLoss)
+    layer_decay: float = 1.0
+    freeze_stem: bool = False
+    ib_weight: float | None = None
+    ib_after: float = 0.3
+    reduced_loss: ReducedLoss = field(default_factory=ReducedLoss)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "val_every"):
@@ -59,6 +71,10 @@ class TrainSettings:
         for name in ("seed", "weight_decay", "warmup_epochs", "class_weight_power"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
-        for name in ("label_smoothing", "ema_decay"):
+        for name in ("label_smoothing", "ema_decay", "ib_after"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more and below 1")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}; give a number above 0 and at most 1, such as 0.75")
+        if self.ib_weight is not None and not 0 <= self.ib_weight < math.inf:
+            raise InputError(f"ib_weight is {self.ib_weight}; give 0 or more")

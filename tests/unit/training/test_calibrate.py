@@ -14,7 +14,7 @@ from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.routing import route_mask
 from edgevit.training.calibrate import calibrate_thresholds, separating_threshold
-from edgevit.training.evaluate import route_all
+from edgevit.training.evaluate import run_all
 
 IMAGES = tiny_run.pictures(7, 0)
 
@@ -29,7 +29,7 @@ def model_of(config: RecursiveConfig) -> RecursiveViT:
 
 
 def counts(model: RecursiveViT) -> torch.Tensor:
-    outcomes = route_all(model, IMAGES, tiny_run.PREPROCESS, lambda m, x: route_mask(m, x, "threshold"))
+    outcomes = run_all(model, IMAGES, tiny_run.PREPROCESS, lambda m, x: route_mask(m, x, "threshold"))
     return torch.cat([outcome.counts for outcome in outcomes])
 
 

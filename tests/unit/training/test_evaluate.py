@@ -10,8 +10,8 @@ import torch
 from edgevit.errors import InputError
 from edgevit.metrics import evaluate
 from edgevit.models.recursive import RecursiveViT
-from edgevit.models.routing import route_mask
-from edgevit.training.evaluate import evaluate_model, route_all
+from edgevit.models.routing import reference, route_mask
+from edgevit.training.evaluate import evaluate_model, run_all
 
 IMAGES = tiny_run.pictures(5, 0)
 
@@ -31,9 +31,9 @@ def test_an_evaluation_is_of_the_models_answers(model: RecursiveViT) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 64])
 def test_the_size_of_the_batches_does_not_matter(model: RecursiveViT, batch: int) -> None:
-    outcomes = route_all(model, IMAGES, tiny_run.PREPROCESS, batch=batch)
+    outcomes = run_all(model, IMAGES, tiny_run.PREPROCESS, reference, batch)
     assert [len(outcome.logits) for outcome in outcomes] == [min(batch, 5 - i) for i in range(0, 5, batch)]
-    together = route_all(model, IMAGES, tiny_run.PREPROCESS)[0]
+    together = run_all(model, IMAGES, tiny_run.PREPROCESS, reference)[0]
     assert torch.equal(torch.cat([outcome.depth for outcome in outcomes]), together.depth)
     torch.testing.assert_close(torch.cat([outcome.logits for outcome in outcomes]), together.logits)
 

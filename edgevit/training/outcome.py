@@ -1,0 +1,40 @@
+"""One forward pass of any model in the form that losses and judges read, so that they need not know the model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from edgevit.models.recursive import RecursiveViT
+from edgevit.models.reduction import Reduced
+from edgevit.models.routing import Routed, reference
+
+__all__ = ["Outcome", "outcome"]
+
+
+class Outcome(NamedTuple):
+    """What came out of one pass; what a kind of model does not have is None or empty."""
+
+    logits: Tensor  # B x C
+    features: Tensor | None = None  # B x F: what the head of a reduced model read
+    routed: Routed | None = None  # what a router decided
+    keep_shares: tuple[Tensor, ...] = ()  # in training: the share of tokens each learned keep mask let through, B each
+
+
+@runtime_checkable
+class _Reducing(Protocol):
+    """A reduced model of any backbone; by its method, so that asking imports no backbone's library."""
+
+    def reduce(self, image: Tensor) -> Reduced: ...
+
+
+def outcome(model: nn.Module, images: Tensor) -> Outcome:
+    """B x 3 x H x W through a model as it is trained: a recursive one routed, a reduced one reduced."""
+    if isinstance(model, RecursiveViT):
+        routed = reference(model, images)
+        return Outcome(routed.logits, routed=routed if model.config.router != "none" else None)
+    if isinstance(model, _Reducing):
+        reduced = model.reduce(images)
+        return Outcome(reduced.logits, reduced.features, keep_shares=reduced.keep_shares)
+    return Outcome(model(images))
