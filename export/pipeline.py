@@ -16,12 +16,12 @@ from edgevit.bundle import GOLDEN_NAME, GRAPH_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
-from edgevit.models.deploy import default_routing, deploy, routing_spec
+from edgevit.models.deploy import default_routing, deploy, reduction_spec, routing_spec
 from edgevit.models.source import ModelSource
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner
-from edgevit.spec import Precision, RoutingSpec, TensorSpec
+from edgevit.spec import Precision, ReductionSpec, RoutingSpec, TensorSpec
 
 from .achieved import require_precision
 from .check import check_graph
@@ -51,7 +51,8 @@ class Graph:
         onnx: the file's bytes.
         input: `image`, B x 3 x H x W float32.
         outputs: in order.
-        routing: what it does with tokens; None where there is nothing to route.
+        routing: how it routes tokens; None where there is nothing to route.
+        reduction: how it merges or drops them; None where every patch stays one.
         precision: read back from it.
         cost: counted from it.
     """
@@ -60,6 +61,7 @@ class Graph:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     routing: RoutingSpec | None
+    reduction: ReductionSpec | None
     precision: Precision
     cost: Cost
 
@@ -132,6 +134,7 @@ def build_graph(source: ModelSource, settings: ExportSettings, report: _Report |
         input=_spec(model.graph.inputs[0]),
         outputs=tuple(_spec(value) for value in model.graph.outputs),
         routing=routing,
+        reduction=reduction_spec(source.module),
         precision=require_precision(model, settings.precision),
         cost=count(shaped),
     )
@@ -150,7 +153,13 @@ def _shorter(model: ir.Model) -> ir.Model:
 def _verified(graph: Graph, golden: Golden, settings: ExportSettings, open_graph: OpenGraph) -> tuple[Parity, str]:
     """Run the artefact, not the module, against the reference; the parity and what ran it."""
     with open_graph(graph.onnx) as runner:
-        parity = compare(golden, runner, settings.atol, settings.rtol)
+        parity = compare(
+            golden,
+            runner,
+            settings.atol,
+            settings.rtol,
+            tokens=graph.reduction.tokens[-1] if graph.reduction is not None else None,
+        )
         facts = runner.facts
     if not parity.passed:
         more = f" (and {len(parity.faults) - 1} more faults)" if len(parity.faults) > 1 else ""
@@ -173,6 +182,7 @@ def _manifest(
             checkpoint_sha256=source.checkpoint_sha256 or None,
         ),
         routing=graph.routing,
+        reduction=graph.reduction,
         input=graph.input,
         outputs=graph.outputs,
         preprocess=source.preprocess,

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from edgevit.models.recursive import RecursiveViT
-from edgevit.models.routing import Choice, route_mask
+from edgevit.models.reduction import Attended, ReducedModel, Stream
+from edgevit.models.routing import Choice, reference, route_mask
 from edgevit.parity import Golden
 from edgevit.spec import RoutingSpec
 
@@ -25,12 +26,33 @@ def golden_samples(
         names: of the images.
         images: n x 3 x H x W float32.
     """
+    image = torch.from_numpy(images)
     with torch.inference_mode():
-        if routing is None or not isinstance(module, RecursiveViT):
-            return Golden(names, images, module(torch.from_numpy(images)).numpy())
-        outcome = route_mask(module, torch.from_numpy(images), routing.selection)
+        if isinstance(module, ReducedModel):
+            reduced = module.reduce(image, gaps=True)
+            return Golden(
+                names, images, reduced.logits.numpy(), assignment=_array(reduced.assignment), gap=_array(reduced.gap)
+            )
+        if not isinstance(module, RecursiveViT):
+            return Golden(names, images, module(image).numpy())
+        outcome = reference(module, image) if routing is None else route_mask(module, image, routing.selection)
+        merged = {"assignment": _array(outcome.assignment), "gap": _array(_early_gap(module, image))}
+    if routing is None:
+        return Golden(names, images, outcome.logits.numpy(), **merged)
     margins = [_margin(choice, routing, step) for step, choice in enumerate(outcome.choices, start=1)]
-    return Golden(names, images, outcome.logits.numpy(), outcome.depth.numpy(), np.stack(margins, axis=1))
+    return Golden(names, images, outcome.logits.numpy(), outcome.depth.numpy(), np.stack(margins, axis=1), **merged)
+
+
+def _array(values: torch.Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.numpy()
+
+
+def _early_gap(module: RecursiveViT, image: torch.Tensor) -> torch.Tensor | None:
+    """How clearly the merge before the first step chose; None without one, or where it chooses nothing."""
+    if module.merge is None:
+        return None
+    x = module.embed(image)
+    return module.merge.gap(Stream(x, 1, None), Attended(x, x[:, 1:], None))
 
 
 def _margin(choice: Choice, routing: RoutingSpec, step: int) -> np.ndarray:

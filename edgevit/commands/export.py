@@ -30,6 +30,12 @@ _Selection = Annotated[
 _Precision = Annotated[str | None, setting("--precision", "fp32", "Precision of the graph.", "fp32")]
 _Checkpoint = Annotated[Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors).", "those that ship")]
 _Classes = Annotated[int | None, setting("--num-classes", "N", "Classes of the head.", "the weights'")]
+_Schedule = Annotated[
+    str | None,
+    setting(
+        "--schedule", "TEXT", "What tome/NAME, ltm/NAME and so on reduce where: 13; 0.7; 3:128,7:64.", "the method's"
+    ),
+]
 _InputSize = Annotated[int | None, setting("--input-size", "N", "Pixels a side.", "the model's")]
 _BatchSize = Annotated[int | None, setting("--batch-size", "N", "Images of one run, a constant.", "1")]
 _Opset = Annotated[int | None, setting("--opset", "N", "ONNX opset.", "the target's")]
@@ -63,6 +69,7 @@ def export(
     checkpoint: _Checkpoint = None,
     num_classes: _Classes = None,
     input_size: _InputSize = None,
+    schedule: _Schedule = None,
     batch_size: _BatchSize = None,
     opset: _Opset = None,
     simplify: _Simplify = None,
@@ -96,7 +103,7 @@ def export(
     if output is None:
         from edgevit.export.settings import ExportSettings
 
-        output = Path(f"{model.replace(':', '.')}-{target or ExportSettings().target}")
+        output = Path(f"{model.replace(':', '.').replace('/', '-')}-{target or ExportSettings().target}")
     with console.progress() as tell:
         tell(0.0, "load the model")
         bundle = api.export_model(
@@ -105,6 +112,7 @@ def export(
             checkpoint=checkpoint,
             num_classes=num_classes,
             input_size=input_size,
+            schedule=schedule,
             force=force,
             report=lambda step: tell(_BEGINS.get(step, 0.9), step),
             **settings,

@@ -11,10 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgevit.errors import InputError
 from edgevit.models.layers import Attention, decomposed_attention
 from edgevit.models.recursive import RecursiveViT
+from edgevit.models.reduced_config import ReducedConfig
+from edgevit.models.reduction import Reduced, ReducedModel
 from edgevit.models.routing import Routed, route_dense, route_mask, route_topk
-from edgevit.spec import RoutingMode, RoutingSpec, Selection
+from edgevit.spec import ReductionSpec, RoutingMode, RoutingSpec, Selection
 
-__all__ = ["Deployed", "default_routing", "deploy", "routing_spec"]
+__all__ = ["Deployed", "default_routing", "deploy", "reduction_spec", "routing_spec"]
 
 
 class Deployed(nn.Module):
@@ -24,14 +26,16 @@ class Deployed(nn.Module):
         output_names: what `forward` returns, in order.
     """
 
-    def __init__(self, model: nn.Module, route: Callable[[Tensor], Routed | Tensor], output_names: tuple[str, ...]):
+    def __init__(
+        self, model: nn.Module, route: Callable[[Tensor], Routed | Reduced | Tensor], output_names: tuple[str, ...]
+    ):
         super().__init__()
         self.model = model
         self.route = route
         self.output_names = output_names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """B x 3 x H x W float32 to logits B x C and, if named, depth B x N int32 and counts B x R int32."""
+        """B x 3 x H x W float32 to logits B x C and, if named, int32 depth B x n, counts B x R, assignment B x N."""
         outcome = self.route(image)
         if isinstance(outcome, Tensor):
             return (outcome,)
@@ -85,9 +89,23 @@ def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | Non
         selection=rule,
         steps=config.recursions,
         grid=config.grid,
+        tokens=config.tokens,
         capacities=config.budget if rule == "top-k" else (),
         thresholds=(config.thresholds or ()) if rule == "threshold" else (),
     )
+
+
+def reduction_spec(model: nn.Module) -> ReductionSpec | None:
+    """What a graph of this model does with its tokens, routing aside; None where every patch stays a token."""
+    if isinstance(model, RecursiveViT) and model.config.early_merge is not None:
+        return ReductionSpec(
+            method=model.config.early_merge.method, grid=model.config.grid, tokens=(model.config.tokens,)
+        )
+    if not isinstance(model, ReducedModel) or model.tokens_per_block[-1] == model.grid[0] * model.grid[1]:
+        return None
+    config = getattr(model, "config", None)
+    assert isinstance(config, ReducedConfig), "a reduced model says what it is made of"
+    return ReductionSpec(method=config.method, grid=model.grid, tokens=model.tokens_per_block)
 
 
 def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True) -> Deployed:
@@ -97,17 +115,27 @@ def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True)
     attention is decomposed. The model itself is left as it was.
 
     Args:
-        model: a `RecursiveViT`, or any module that maps B x 3 x H x W to logits B x C.
+        model: a `RecursiveViT`, a `ReducedModel`, or any module that maps B x 3 x H x W to logits B x C.
         routing: what `routing_spec` gave.
-        trace: whether `depth` and `counts` are outputs; never where there is no routing.
+        trace: whether `depth` and `counts` are outputs, where there is routing, and `assignment`, where tokens are
+            reduced.
     """
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    own_form = getattr(model, "inference_form", None)  # of what is built on timm, which knows its own switches
+    model = own_form() if own_form is not None else copy.deepcopy(model).cpu().eval().requires_grad_(False)
     for module in list(model.modules()):
         if isinstance(module, Attention):
             module.attend = decomposed_attention
         if type(module) is nn.Sequential:  # a subclass may have a forward of its own
             _fold_batch_norms(module)
-    names = ("logits", "depth", "counts") if trace and routing is not None else ("logits",)
+    reduction = reduction_spec(model)
+    names = ("logits",)
+    if trace and routing is not None:
+        names += ("depth", "counts")
+    if trace and reduction is not None:
+        names += ("assignment",)
+    if isinstance(model, ReducedModel):
+        reduced = model
+        return Deployed(model, lambda image: reduced.reduce(image, trace=trace and reduction is not None), names)
     if not isinstance(model, RecursiveViT):
         own = model
         return Deployed(own, lambda image: own(image), names)  # as a bare attribute it would be a second submodule

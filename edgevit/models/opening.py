@@ -119,7 +119,7 @@ def _reducing(name: str, method: Any, config: Architecture, schedule: str | None
         text = schedule or str(config.patches // 2)
         if not text.isdecimal():
             raise InputError(f"--schedule '{text}' for {name}; give the number of tokens that enter its first step")
-        return replace(config, early_merge=EarlyMerge(method, int(text)))
+        return replace(config, early_merge=EarlyMerge(method=method, tokens=int(text)))
     if isinstance(config, ReducedConfig):
         raise InputError(f"{name}: that model has its tokens reduced already; name the plain one")
     assert isinstance(config, RecursiveConfig), "the catalog has no others"
@@ -159,7 +159,7 @@ def _shape(config: Architecture, scheduled: bool) -> Architecture:
         return replace(config, base=base) if scheduled else replace(config, base=base, schedule=(), variant="soft")
     merge = config.early_merge
     if merge is not None and not scheduled:
-        merge = EarlyMerge(merge.method, config.patches - 1)
+        merge = EarlyMerge(method=merge.method, tokens=config.patches - 1)
     return replace(config, thresholds=None, early_merge=merge)
 
 

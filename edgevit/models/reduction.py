@@ -9,11 +9,11 @@ than came. The prefix stands first, is never reduced and never merged with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-__all__ = ["Attended", "Method", "Reduced", "ReducedAt", "Reducer", "SequenceBackbone", "Stream"]
+__all__ = ["Attended", "Method", "Reduced", "ReducedAt", "ReducedModel", "Reducer", "SequenceBackbone", "Stream"]
 
 Method = Literal["tome", "ltm", "dynamicvit", "evit"]
 
@@ -116,3 +116,14 @@ class SequenceBackbone(Protocol):
 
     def read(self, stream: Stream) -> tuple[Tensor, Tensor]:
         """The features B x F and the logits B x C; a mean over the patches weighs each token by its size."""
+
+
+@runtime_checkable
+class ReducedModel(Protocol):
+    """A classifier whose tokens are reduced on the way, over a sequence or over a grid."""
+
+    grid: tuple[int, int]
+    tokens_per_block: tuple[int, ...]
+
+    def reduce(self, image: Tensor, *, trace: bool = True, gaps: bool = False) -> Reduced:
+        """One forward pass, B x 3 x H x W, with what became of the patches where `trace` asks for it."""
