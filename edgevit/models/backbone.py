@@ -142,10 +142,10 @@ def published_layout(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[st
 def _obstacle(model: Any) -> str | None:
     """What keeps a model from being opened as a sequence backbone, in words; None if nothing does."""
     if type(model) not in (VisionTransformer, VisionTransformerDistilled):
-        return f"a {type(model).__name__} is not a sequence of tokens from end to end"
+        return f"a model of type {type(model).__name__} does not come apart into attention and MLP"
     blocks = {type(block).__name__ for block in model.blocks if type(block) is not Block}
     if blocks:
-        return f"its blocks ({', '.join(sorted(blocks))}) do not come apart into attention and MLP"
+        return f"its blocks ({', '.join(sorted(blocks))}) are not attention and then MLP"
     if any(type(block.attn) is not Attention for block in model.blocks):
         return f"its attention ({type(model.blocks[0].attn).__name__}) has no queries and keys to judge tokens by"
     if model.attn_pool is not None or model.pool_include_prefix or model.global_pool not in ("token", "avg"):

@@ -27,7 +27,8 @@ from edgevit.errors import InputError
 from edgevit.models.reduction import Attended, Reducer, Stream
 from edgevit.models.tokens import gather, lowest_index_top_k
 
-__all__ = ["LearnedMerging", "Variant", "best_targets", "target_grid"]
+__all__ = ["LearnedMerging", "Variant", "best_gap", "best_targets", "target_grid"]
+
 
 Variant = Literal["soft", "hard"]
 
@@ -74,7 +75,12 @@ class LearnedMerging(Reducer):
         mask = self.mask(tokens)
         merged = self.merge(mask, tokens)
         x = torch.cat([prefix, merged], dim=1) if stream.prefix else merged
-        return stream._replace(x=x, origin=gather(best_targets(mask), stream.origin), size=None)
+        origin = None if stream.origin is None else gather(best_targets(mask), stream.origin)
+        return stream._replace(x=x, origin=origin, size=None)
+
+    def gap(self, stream: Stream, attended: Attended | None) -> Tensor:
+        """How clearly each source belongs to one target: `best_gap` of the mask."""
+        return best_gap(self.mask(stream.x[:, stream.prefix :]))
 
     def mask(self, tokens: Tensor) -> Tensor:
         """G^T of B x n x D tokens: B x P x n, every row a mean over the sources."""
@@ -100,6 +106,16 @@ def best_targets(mask: Tensor) -> Tensor:
     batch, targets, sources = mask.shape
     rows = mask.transpose(1, 2).reshape(batch * sources, targets)
     return lowest_index_top_k(rows, 1).reshape(batch, sources)
+
+
+def best_gap(mask: Tensor) -> Tensor:
+    """The least step from a source's best target to its next, of the mask's spread: B x P x n to B; 1 where P is 1."""
+    mask = mask.detach()
+    if mask.shape[1] == 1:
+        return mask.new_ones(mask.shape[0])
+    first, second = mask.topk(2, dim=1).values.unbind(dim=1)
+    spread = mask.amax(dim=(1, 2)) - mask.amin(dim=(1, 2))
+    return (first - second).amin(dim=1) / spread.clamp(min=torch.finfo(mask.dtype).tiny)
 
 
 def target_grid(grid: tuple[int, int], tokens: int) -> tuple[int, int] | None:

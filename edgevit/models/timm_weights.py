@@ -75,9 +75,8 @@ def _unpickled(data: bytes, path: Path) -> Mapping[str, Tensor]:
     try:
         stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # on damaged bytes the reader raises nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{path}: damaged, or holds more than tensors ({reason[:120]}); save the model's state_dict alone"
+            f"{path}: damaged, or holds more than tensors, which could run code; save the model's state_dict() alone"
         ) from error
     for place in _PLACES:
         if isinstance(stored, dict) and isinstance(stored.get(place), dict):
