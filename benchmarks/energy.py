@@ -60,9 +60,8 @@ def energy_absence(measurement: Measurement) -> str | None:
     if any(energy_of(result, measurement) for result in measured):
         return None
     if not _readable(measurement):
-        reasons = [f"{absence.source}: {absence.reason}" for absence in measurement.telemetry.absent]
-        reasons = [reason for reason in reasons if reason.startswith(_READERS)]
-        return "; ".join(reasons) or "no energy or power was read"
+        looked = [absence.source for absence in measurement.telemetry.absent if absence.source in _READERS]
+        return f"neither counter nor power sensor was found ({', '.join(looked)})" if looked else "none was read"
     return _TWO_AT_ONCE if len(measured) > 1 else "too few readings while measuring; use a longer --duration"
 
 

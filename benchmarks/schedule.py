@@ -11,6 +11,8 @@ from .settings import Settings
 
 __all__ = ["ArrivalTimes", "BatchOrder", "balanced_orders", "calls_per_query", "queries_per_block"]
 
+_LONGEST_PACED_BLOCK_S = 10.0
+
 
 def balanced_orders(candidates: int, seed: int) -> Iterator[list[int]]:
     """The order of the candidates in each round: at random, then the same reversed.
@@ -105,8 +107,8 @@ def queries_per_block(settings: Settings, slowest_query_s: float, candidates: in
     if candidates > 1:
         block_s = min(block_s, settings.min_duration_s / settings.min_rounds)
     elif settings.scenario == "paced":
-        # Every block starts with an empty queue; alone, nothing calls for short ones.
-        block_s = max(block_s, settings.min_duration_s / 10)
+        # Every block starts with an empty queue; alone, nothing calls for short ones but progress and Ctrl-C.
+        block_s = max(block_s, min(settings.min_duration_s / 10, _LONGEST_PACED_BLOCK_S))
     queries = max(1, round(block_s / slowest_query_s))
     # A queue needs some arrivals to show what it does.
     return max(queries, 10) if settings.scenario == "paced" else queries

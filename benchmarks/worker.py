@@ -178,12 +178,14 @@ def _bind_to_cpus(cpus: object) -> None:
         return
     if not hasattr(os, "sched_setaffinity"):
         raise InputError("this operating system cannot bind a process to CPUs; leave cpus out")
+    allowed = sorted(os.sched_getaffinity(0))
+    # Linux takes a set with a CPU that is not there, and leaves that one out without a word.
+    if not set(cpus) <= set(allowed):  # type: ignore[call-overload]
+        raise InputError(f"cannot bind to CPUs {cpus}; this process may use {allowed}")
     try:
         os.sched_setaffinity(0, cpus)  # type: ignore[arg-type]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot bind to CPUs {cpus} ({error}); this process may use {sorted(os.sched_getaffinity(0))}"
-        ) from None
+    except OSError as error:
+        raise InputError(f"cannot bind to CPUs {cpus} ({error}); this process may use {allowed}") from None
 
 
 def _cpus() -> list[int] | None:

@@ -84,6 +84,8 @@ def bench(
         _refuse_beside_compare(context)
         compare(*compare_files, as_json=json)
         return
+    if again := [name for name in runtime if runtime.count(name) > 1]:
+        raise InputError(f"--runtime {again[0]} is given twice; name each runtime once")
     if not bundles:
         raise InputError("missing argument 'BUNDLE'; give one or more bundles, or --compare A.json B.json")
     options = given(
@@ -194,4 +196,5 @@ def _refuse_beside_compare(context: typer.Context) -> None:
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name not in ("compare_files", "json") and source is not None and source.name == "COMMANDLINE":
-            raise InputError(f"--compare measures nothing and takes two files alone; leave {parameter.opts[0]} out")
+            name = parameter.opts[0] if parameter.opts[0].startswith("--") else parameter.metavar
+            raise InputError(f"--compare measures nothing and takes two files alone; leave {name} out")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Summary,
     )
 
-__all__ = ["Outcome", "confidence_of", "of_interval"]
+__all__ = ["Outcome", "confidence_of", "of_interval", "of_ratio"]
 
 # More operators or blocks than this are no overview.
 _MOST_GROUPS = 12
@@ -82,7 +82,9 @@ class Outcome:
             console.show_line(console.faint(f"no energy of a query: {self.summary.energy_absence}"))
         if (pilot := self.summary.pilot) is not None:
             reference = self.summary.candidates[0].name
-            console.show_line(console.faint(f"{reference} against itself: {pilot.ratio:.3f}, {of_interval(pilot)}"))
+            console.show_line(
+                console.faint(f"{reference} against itself: {of_ratio(pilot.ratio)}, {of_interval(pilot)}")
+            )
         for profile in self.measurement.profiles:
             _show_profile(profile)
         if self.gates:
@@ -93,9 +95,14 @@ class Outcome:
             console.show_line(console.caution(check.name), str(check))
 
 
+def of_ratio(ratio: float) -> str:
+    """`0.472`; `0.00023` for one so small."""
+    return f"{ratio:.3f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def of_interval(interval: RatioInterval) -> str:
     """`0.465 to 0.480`."""
-    return f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{of_ratio(interval.low)} to {of_ratio(interval.high)}"
 
 
 def confidence_of(interval: RatioInterval) -> str:
@@ -132,7 +139,7 @@ def _ratio(comparison: Comparison | None) -> list[Any]:
     if comparison is None:
         return ["", "", ""]
     mark = {"faster": console.good, "slower": console.bad, "inconclusive": console.faint}[comparison.verdict]
-    return [f"{comparison.interval.ratio:.3f}", of_interval(comparison.interval), mark(comparison.verdict)]
+    return [of_ratio(comparison.interval.ratio), of_interval(comparison.interval), mark(comparison.verdict)]
 
 
 def _about(candidate: CandidateSummary) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevit import console
-from edgevit.commands.bench_outcome import confidence_of, of_interval
+from edgevit.commands.bench_outcome import confidence_of, of_interval, of_ratio
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def compare(first_file: Path, second_file: Path, *, as_json: bool) -> None:
             one.candidate,
             console.milliseconds(one.first_median_ns),
             console.milliseconds(one.second_median_ns),
-            f"{one.interval.ratio:.3f}",
+            of_ratio(one.interval.ratio),
             of_interval(one.interval),
         ]
         for one in comparisons

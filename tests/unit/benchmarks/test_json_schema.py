@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,13 @@ def test_a_report_with_a_missing_key_does_not(path: tuple[str, ...]) -> None:
         place = place[step]  # type: ignore[assignment]
     del place[path[-1]]
     assert not jsonschema.Draft202012Validator(report_schema()).is_valid(document)
+
+
+def test_the_published_schema_is_the_one_that_reports_keep_to() -> None:
+    published = Path(__file__).parents[3] / "docs" / "bench-report.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == report_schema(), (
+        "write it anew: edgevit bench --schema > docs/bench-report.schema.json"
+    )
 
 
 def test_every_part_of_the_schema_says_what_it_is() -> None:

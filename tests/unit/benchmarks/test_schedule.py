@@ -96,6 +96,11 @@ def test_alone_paced_queries_run_in_long_blocks_since_each_starts_with_an_empty_
     assert queries_per_block(settings, 0.010, candidates=2) == 20
 
 
+def test_not_so_long_that_an_interrupt_waits_for_minutes() -> None:
+    settings = Settings(scenario="paced", period_ms=10, min_duration_s=3600)
+    assert queries_per_block(settings, 0.01, 1) == 1000
+
+
 def test_a_paced_block_has_ten_arrivals_at_least() -> None:
     settings = Settings(scenario="paced", period_ms=100, min_duration_s=10, min_rounds=20)
     assert queries_per_block(settings, 0.1, candidates=2) == 10
