@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name of `edgevit list models`, for its architecture.")]
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name of `edgevit list models`, timm/NAME, or one reduced: ltm/NAME."),
+]
 _Output = Annotated[Path | None, setting("--output", "DIR", "Folder of the run.", "runs/MODEL")]
 _Epochs = Annotated[int | None, setting("--epochs", "N", "Passes over the pictures.", "50")]
 _BatchSize = Annotated[int | None, setting("--batch-size", "N", "Pictures a step, over all processes.", "32")]
@@ -33,8 +36,28 @@ _Seed = Annotated[int | None, setting("--seed", "N", "Of weights, order, augment
 _ValEvery = Annotated[int | None, setting("--val-every", "N", "Epochs between validations.", "5")]
 _ValShare = Annotated[float, typer.Option("--val-share", metavar="X", help="Share to hold out where DATA has no val/.")]
 _RunLength = Annotated[int, typer.Option("--run-length", metavar="N", help="Neighbouring files held out together.")]
+_LayerDecay = Annotated[
+    float | None, setting("--layer-decay", "X", "A layer's rate is this times that of the next.", "1")
+]
+_FreezeStem = Annotated[
+    bool, typer.Option("--freeze-stem", help="Keep all before the first block as it is: patches, positions, CLS.")
+]
+_IbWeight = Annotated[
+    float | None,
+    setting("--ib-weight", "X", "Of the information bottleneck of a reduced model.", "0.1 for ltm/NAME, 0 for others"),
+]
+_IbAfter = Annotated[
+    float | None, setting("--ib-after", "X", "Share of the epochs before the bottleneck counts.", "0.3")
+]
+_Schedule = Annotated[
+    str | None, setting("--schedule", "TEXT", "What a reduced model reduces where.", "that of --init, or the method's")
+]
 _Init = Annotated[
-    Path | None, typer.Option("--init", metavar="FILE", help="Checkpoint to start from; other classes get a new head.")
+    Path | None,
+    typer.Option("--init", metavar="FILE", help="Weights to start from; other classes get a new head."),
+]
+_Teacher = Annotated[
+    Path | None, typer.Option("--teacher", metavar="FILE", help="Checkpoint whose answers are to be met too.")
 ]
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --output, to the same result.")]
 _Calibrate = Annotated[
@@ -56,9 +79,15 @@ def train(
     ema_decay: _Ema = None,
     seed: _Seed = None,
     val_every: _ValEvery = None,
+    layer_decay: _LayerDecay = None,
+    freeze_stem: _FreezeStem = False,
+    ib_weight: _IbWeight = None,
+    ib_after: _IbAfter = None,
     val_share: _ValShare = 0.2,
     run_length: _RunLength = 8,
+    schedule: _Schedule = None,
     init: _Init = None,
+    teacher: _Teacher = None,
     resume: _Resume = False,
     calibrate: _Calibrate = False,
     json: Json = False,
@@ -79,6 +108,12 @@ def train(
         ema_decay=ema_decay,
         seed=seed,
         val_every=val_every,
+        layer_decay=layer_decay,
+        freeze_stem=freeze_stem or None,
+        ib_weight=ib_weight,
+        ib_after=ib_after,
+        schedule=schedule,
+        teacher=teacher,
     )
     with console.progress() as tell:
         tell(0.0, "read the pictures")
@@ -110,4 +145,7 @@ def train(
     more = {"checkpoint": str(trained.checkpoint)}
     if trained.thresholds is not None:
         more["thresholds"] = ", ".join(f"{value:.4g}" for value in trained.thresholds)
+    for what, names in (("new weights", trained.fresh), ("left as they were", trained.frozen)):
+        if names:
+            more[what] = ", ".join(names)
     show_evaluation(trained.evaluation, f"{model} on what was held out of {data}", more)

@@ -33,7 +33,7 @@ from edgevit.training.settings import TrainSettings
 from edgevit.training.trainee import Trainee
 from edgevit.training.world import World, join_world
 
-__all__ = ["Progress", "TrainingSet", "check_output", "train"]
+__all__ = ["Progress", "check_output", "train"]
 
 _STATE = "state.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"

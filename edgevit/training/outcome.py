@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from edgevit.models.recursive import RecursiveViT
-from edgevit.models.reduction import Reduced
+from edgevit.models.reduction import ReducedModel
 from edgevit.models.routing import Routed, reference
 
 __all__ = ["Outcome", "outcome"]
@@ -22,19 +22,12 @@ class Outcome(NamedTuple):
     keep_shares: tuple[Tensor, ...] = ()  # in training: the share of tokens each learned keep mask let through, B each
 
 
-@runtime_checkable
-class _Reducing(Protocol):
-    """A reduced model of any backbone; by its method, so that asking imports no backbone's library."""
-
-    def reduce(self, image: Tensor) -> Reduced: ...
-
-
 def outcome(model: nn.Module, images: Tensor) -> Outcome:
     """B x 3 x H x W through a model as it is trained: a recursive one routed, a reduced one reduced."""
     if isinstance(model, RecursiveViT):
         routed = reference(model, images)
         return Outcome(routed.logits, routed=routed if model.config.router != "none" else None)
-    if isinstance(model, _Reducing):
-        reduced = model.reduce(images)
+    if isinstance(model, ReducedModel):
+        reduced = model.reduce(images, trace=False)
         return Outcome(reduced.logits, reduced.features, keep_shares=reduced.keep_shares)
     return Outcome(model(images))

@@ -22,7 +22,8 @@ from edgevit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
 from edgevit.models.tensor_file import pack, unpack
 from edgevit.training.augment import Augmentation
-from edgevit.training.loop import Progress, TrainingSet, train
+from edgevit.training.fit import TrainingSet
+from edgevit.training.loop import Progress, train
 from edgevit.training.settings import TrainSettings
 
 DATA = tiny_run.training_set()
@@ -257,6 +258,8 @@ def repainted() -> TrainingSet:
         ),
         (replace(CONFIG, heads=4), DATA, SETTINGS, "the run had config heads 2, now it is 4; "),
         (replace(CONFIG, width=32), DATA, SETTINGS, "the run had config width 16, now it is 32; "),
+        (CONFIG, DATA, replace(SETTINGS, layer_decay=0.5), "the run had settings layer_decay 1.0, now it is 0.5; "),
+        (CONFIG, DATA, replace(SETTINGS, freeze_stem=True), "the run had settings freeze_stem False, now it is True; "),
         (CONFIG, swapped(), SETTINGS, "the run had train sha256 "),
         (CONFIG, repainted(), SETTINGS, "the run had val sha256 "),
         (
@@ -289,6 +292,24 @@ def test_a_run_of_more_processes_is_not_resumed_by_one(finished: Finished, tmp_p
     state.write_bytes(pack(tensors, metadata))
     line = refused(lambda: train(CONFIG, DATA, SETTINGS, output, resume=True), output)
     assert line == f"{state}: the run had processes 2, now it is 1; give the same, or another --output"
+
+
+def test_a_state_from_before_there_were_settings_for_fine_tuning_is_gone_on_with(
+    finished: Finished, tmp_path: Path
+) -> None:
+    output = copied(finished[0], tmp_path / "copy")
+    state = output / "state.safetensors"
+    tensors, metadata = unpack(state.read_bytes(), "state")
+    identity = json.loads(metadata["identity"])
+    for name in ("layer_decay", "freeze_stem", "ib_weight", "ib_after", "reduced_loss"):
+        del identity["settings"][name]
+    del identity["teacher"], identity["config"]["early_merge"]
+    state.write_bytes(pack(tensors, {**metadata, "identity": json.dumps(identity)}))
+    (output / "checkpoint.safetensors").unlink()
+    assert train(CONFIG, DATA, SETTINGS, output, resume=True) == finished[1]
+    assert content(output)["checkpoint.safetensors"] == content(finished[0])["checkpoint.safetensors"]
+    line = refused(lambda: train(CONFIG, DATA, replace(SETTINGS, layer_decay=0.5), output, resume=True), output)
+    assert line == f"{state}: the run had settings layer_decay 1.0, now it is 0.5; give the same, or another --output"
 
 
 def without_a_class() -> TrainingSet:

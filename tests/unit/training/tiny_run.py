@@ -23,7 +23,8 @@ from edgevit.preprocess import Preprocess
 from edgevit.samples import surface
 from edgevit.training import loop
 from edgevit.training.data import LabelledImages
-from edgevit.training.loop import Progress, TrainingSet
+from edgevit.training.fit import TrainingSet
+from edgevit.training.loop import Progress
 from edgevit.training.settings import TrainSettings
 
 KINDS = ("plain", "surface_scratch")
