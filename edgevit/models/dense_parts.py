@@ -101,7 +101,7 @@ def _split_heads(attention: Attention, x: Tensor) -> tuple[Tensor, ...]:
 
 def _size_bias(size: Tensor, prefix: int) -> Tensor:
     """log(size) as an additive attention mask, B x 1 x 1 x (p + n): a token of s patches is seen s times."""
-    return functional.pad(size.log(), (prefix, 0))[:, None, None, :]
+    return functional.pad(size.log(), (prefix, 0)).reshape(len(size), 1, 1, -1)
 
 
 def _masked(logits: Tensor, stream: Stream) -> Tensor:

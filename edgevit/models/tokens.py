@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edgevit.errors import InputError
 
@@ -31,6 +32,7 @@ __all__ = [
     "merge",
     "mergeable",
     "places",
+    "ranked",
     "selection_gap",
     "successors",
     "unmerge",
@@ -69,6 +71,15 @@ def _(scores: Tensor, k: int) -> Tensor:
     return scores.new_empty((scores.shape[0], k), dtype=torch.int64)
 
 
+def ranked(scores: Tensor, k: int, *, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
+    """The `k` best scores along a dimension, best first, and their positions; of equal ones the lowest comes first."""
+    if torch.onnx.is_in_onnx_export():
+        # Becomes ONNX's TopK, which promises this order; torch's own topk promises none among equals.
+        return torch.topk(scores, k, dim=dim, largest=largest)
+    values, index = torch.sort(scores, dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), index.narrow(dim, 0, k)
+
+
 def gather(tokens: Tensor, index: Tensor) -> Tensor:
     """Rows of a batch of sequences: B x N x D (or B x N) and B x K int64 positions give B x K x D (or B x K).
 
@@ -78,7 +89,9 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
     batch, length = tokens.shape[:2]
     if batch > 1:
         index = index + torch.arange(0, batch * length, length, device=index.device)[:, None]
-    return tokens.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, tuple(index.shape))
+    if tokens.dim() == 3:
+        return functional.embedding(index, tokens.flatten(0, 1))
+    return tokens.flatten().index_select(0, index.flatten()).reshape(index.shape)
 
 
 def membership(index: Tensor, length: int) -> Tensor:
@@ -109,7 +122,7 @@ def hide(active: Tensor) -> Tensor:
         B x 1 x 1 x (1 + N) float32: 0 for CLS and active patches, `HIDDEN` for the rest.
     """
     mask = torch.where(active, 0.0, HIDDEN)
-    return torch.nn.functional.pad(mask, (1, 0))[:, None, None, :]
+    return functional.pad(mask, (1, 0))[:, None, None, :]
 
 
 def complement(index: Tensor, length: int) -> Tensor:
@@ -137,11 +150,13 @@ def _one_hot(index: Tensor, length: int) -> Tensor:
 
 
 class Matching(NamedTuple):
-    """Which tokens of A are merged into which of B. Positions count within A and B, protected tokens left out."""
+    """Which tokens of A are merged into which of B, r of them."""
 
-    kept: Tensor | None  # B x (|A| - r) int64, ascending: those of A that stay; None if all are merged
-    merged: Tensor  # B x r int64, ascending: those of A that are merged away
-    partner: Tensor  # B x r int64: the one of B that each of them goes into
+    kept: (
+        Tensor | None
+    )  # B x (|A| - r) int64, ascending: positions in the sequence of those of A that stay; None if none
+    merged: Tensor  # B x r int64, the most alike first: positions in the sequence of those that are merged away
+    partner: Tensor  # B x r int64: which one of B each of them goes into
 
 
 def mergeable(length: int, protected: int) -> int:
@@ -180,11 +195,13 @@ def match(keys: Tensor, r: int, protected: int) -> Matching:
             f"a merge of {r} of {keys.shape[1]} tokens; one merge takes 1 to half of them, {most}: "
             "merge fewer here, or at more blocks"
         )
-    likeness = _likeness(keys, protected)
-    batch, first, _ = likeness.shape
-    partner = lowest_index_top_k(likeness.flatten(0, 1), 1).reshape(batch, first)
-    merged = lowest_index_top_k(likeness.amax(dim=-1), r)
-    return Matching(complement(merged, first) if r < first else None, merged, gather(partner, merged))
+    best, partner = ranked(_likeness(keys, protected), 1)  # B x |A| x 1
+    first = best.shape[1]
+    _, order = ranked(best.flatten(1), first)
+    position = order * 2 + (protected + protected % 2)
+    merged, rest = position.split([r, first - r], dim=1)
+    kept, _ = ranked(rest, first - r, largest=False) if r < first else (None, None)
+    return Matching(kept, merged, gather(partner, order[:, :r])[..., 0])
 
 
 def _likeness(keys: Tensor, protected: int) -> Tensor:
@@ -207,27 +224,26 @@ def merge(x: Tensor, size: Tensor | None, matching: Matching, protected: int) ->
     Returns:
         B x (N - r) x D: the protected tokens, those of A that stay, B; and the sizes B x (n - r).
     """
-    a = protected % 2
-    of_b = x[:, protected + 1 - a :: 2]
-    # A row for each of B, 1 (or the size) where a merged token goes into it.
-    onto = _one_hot(matching.partner, of_b.shape[1])  # B x |B| x r
-    source = matching.merged * 2 + a
+    batch, length, _ = x.shape
+    device = x.device
+    leading = torch.arange(protected, device=device).expand(batch, -1)
+    of_b = torch.arange(protected + 1 - protected % 2, length, 2, device=device).expand(batch, -1)
+    rows = torch.cat([part for part in (leading, matching.kept, of_b) if part is not None], dim=1)
+    # For each token that is merged away a row, which marks what it goes into; nothing goes into the part before B.
+    into = torch.arange(of_b.shape[1] - rows.shape[1], of_b.shape[1], device=device)
+    onto = matching.partner[..., None] == into  # B x r x (N - r)
+    one = x.new_ones(onto.shape[1], 1)
     if size is None:
-        weight = onto.to(x.dtype)
-        before = x.new_ones(())
+        weight = onto.to(x.dtype).transpose(1, 2)
+        after = 1 + weight @ one
+        total = gather(x, rows) + weight @ gather(x, matching.merged)
     else:
-        weight = torch.where(onto, gather(size, source)[:, None, :], 0.0)
-        before = size[:, 1 - a :: 2]
-    after = before + weight.sum(dim=-1)
-    # Scaled before they are multiplied: these are narrow, while the sum would be as wide as the tokens.
-    mean = of_b * (before / after)[..., None] + (weight / after[..., None]) @ gather(x, source + protected)
-    if matching.kept is None:
-        return torch.cat([x[:, :protected], mean], dim=1), after
-    kept = matching.kept * 2 + a
-    leading = torch.arange(protected, device=x.device).expand(x.shape[0], -1)
-    rows = torch.cat([leading, kept + protected], dim=1) if protected else kept
-    stayed = torch.ones_like(kept, dtype=after.dtype) if size is None else gather(size, kept)
-    return torch.cat([gather(x, rows), mean], dim=1), torch.cat([stayed, after], dim=1)
+        each = functional.pad(size, (protected, 0), value=1.0)[..., None]  # B x N x 1
+        weight = torch.where(onto, gather(each, matching.merged), 0.0).transpose(1, 2)
+        before = gather(each, rows)
+        after = before + weight @ one
+        total = gather(x, rows) * before + weight @ gather(x, matching.merged)
+    return total / after, after[:, protected:, 0]
 
 
 def successors(matching: Matching, length: int, protected: int) -> Tensor:
@@ -242,16 +258,16 @@ def successors(matching: Matching, length: int, protected: int) -> Tensor:
         B x n int64, values 0 to n - r - 1.
     """
     kept, merged, partner = matching
-    batch, r = merged.shape
+    batch = merged.shape[0]
     stay = 0 if kept is None else kept.shape[1]
-    device, n = merged.device, length - protected
-    a, b = stay + r, n - stay - r
-    after = places(merged, partner + stay, a)
+    device = merged.device
+    of_b = torch.arange(protected + 1 - protected % 2, length, 2, device=device)
+    index = [merged, of_b.expand(batch, -1)]
+    value = [partner + stay, torch.arange(stay, stay + len(of_b), device=device).expand(batch, -1)]
     if kept is not None:
-        after = after + places(kept, torch.arange(stay, device=device).expand(batch, -1), a)
-    both = torch.cat([after, torch.arange(stay, stay + b, device=device).expand(batch, -1)], dim=1)  # A's, then B's
-    position = torch.arange(n, device=device)
-    return both.index_select(1, torch.where(position % 2 == protected % 2, position // 2, a + position // 2))
+        index.append(kept)
+        value.append(torch.arange(stay, device=device).expand(batch, -1))
+    return places(torch.cat(index, dim=1) - protected, torch.cat(value, dim=1), length - protected)
 
 
 def unmerge(x: Tensor, matching: Matching, length: int, protected: int) -> Tensor:
@@ -293,7 +309,7 @@ def match_gap(keys: Tensor, r: int, protected: int) -> Tensor:
     # The pairs are fewer than the likenesses: their step counts in the spread of all.
     gaps = [_share(_step(pair, r), likeness.flatten(1))] if r < pair.shape[1] else []
     if likeness.shape[2] > 1:
-        best = gather(likeness, lowest_index_top_k(pair, r)).topk(2, dim=-1).values
+        best = gather(likeness, ranked(pair, r)[1]).topk(2, dim=-1).values
         gaps.append(_share((best[..., 0] - best[..., 1]).amin(dim=1), likeness.flatten(1)))
     return torch.stack(gaps).amin(dim=0) if gaps else keys.new_ones(keys.shape[0])
 
