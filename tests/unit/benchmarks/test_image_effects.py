@@ -32,9 +32,21 @@ def test_a_half_and_half_spread_has_half_its_variance_from_images() -> None:
     assert effects.image_share == pytest.approx(0.5, abs=0.07)  # type: ignore[attr-defined]
 
 
-def test_without_a_second_run_of_any_image_nothing_is_said_of_shares() -> None:
-    effects = of_images(np.linspace(1, 2, IMAGES), 0.0, repeats=1)
-    assert effects.image_share is None  # type: ignore[attr-defined]
+def test_before_each_image_ran_twice_nothing_is_said_of_shares_and_jitter() -> None:
+    for repeats in (1, 2):
+        effects = of_images(np.linspace(1, 2, IMAGES), 0.1, repeats=repeats)
+        assert effects.runs_per_image == repeats  # type: ignore[attr-defined]
+        assert (effects.image_share is None) == (repeats == 1)  # type: ignore[attr-defined]
+        assert (effects.jitter_spread_ns is None) == (repeats == 1)  # type: ignore[attr-defined]
+    batches = np.append(np.arange(IMAGES), 0)  # only one ran again: that is no jitter of them all
+    once_more = image_effects(result(samples(np.linspace(1, 2, IMAGES + 1), batches=batches), images=IMAGES), 0.95)
+    assert once_more is not None and once_more.image_share is None
+
+
+def test_jitter_is_not_made_small_by_the_few_runs_of_each_image() -> None:
+    few, many = (of_images(np.full(2000, 15.0), 1.0, repeats=repeats) for repeats in (2, 20))
+    assert few.jitter_spread_ns == pytest.approx(3.29e6, rel=0.05)  # type: ignore[attr-defined]
+    assert many.jitter_spread_ns == pytest.approx(3.29e6, rel=0.05)  # type: ignore[attr-defined]
 
 
 def test_latency_is_grouped_by_recursion_depth_and_correlated_with_active_tokens() -> None:
@@ -61,6 +73,7 @@ def test_a_correlation_knows_how_little_it_rests_on() -> None:
 def test_where_all_images_cost_the_same_there_is_no_correlation() -> None:
     effects = of_images(np.linspace(1, 2, 6), 0.0, counts=[[16, 4]] * 6)
     assert effects.correlation is None  # type: ignore[attr-defined]
+    assert effects.active_tokens_range == (20.0, 20.0)  # type: ignore[attr-defined]
 
 
 def test_a_batch_takes_the_depth_of_its_deepest_image() -> None:

@@ -8,7 +8,7 @@ from by_hand import measurement, result, samples
 
 from edgevit.benchmarks import Measurement, Settings
 from edgevit.benchmarks.comparison import unpaired_ratio_interval
-from edgevit.benchmarks.stored import compare_stored, differences, judge_baseline
+from edgevit.benchmarks.stored import check_baseline, compare_stored, differences, judge_baseline
 from edgevit.errors import InputError
 
 
@@ -88,3 +88,20 @@ def test_unpaired_intervals_cover_the_true_ratio() -> None:
         interval = unpaired_ratio_interval(a, b, seed=trial, resamples=300)
         covered += interval.low <= 1.2 <= interval.high
     assert covered / 500 >= 0.93
+
+
+def test_what_a_baseline_cannot_judge_is_refused_before_measuring() -> None:
+    baseline = stored(10)
+    like = {"settings": baseline.settings, "machine": baseline.machine}
+    check_baseline(baseline, names=["a", "new"], max_slowdown=0.05, **like)  # type: ignore[arg-type]
+    check_baseline(baseline, names=["renamed"], max_slowdown=0.05, **like)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the baseline has a and not b, c"):
+        check_baseline(baseline, names=["b", "c"], max_slowdown=0.05, **like)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="wanted 0 or more"):
+        check_baseline(baseline, names=["a"], max_slowdown=-1, **like)  # type: ignore[arg-type]
+    elsewhere = {"settings": Settings(scenario="offline"), "machine": {**baseline.machine, "cpu": "another"}}
+    with pytest.raises(InputError, match=r"cpu: hand-made and another; scenario: single-stream and offline.*--force"):
+        check_baseline(baseline, names=["a"], max_slowdown=0.05, **elsewhere)  # type: ignore[arg-type]
+    check_baseline(baseline, names=["a"], max_slowdown=0.05, force=True, **elsewhere)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cpu: hand-made and"):
+        check_baseline(baseline, baseline.settings, ["a"], 0.05)  # this machine's own facts
