@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from edgevit import api
-from edgevit.benchmarks import measurement_from_json
+from edgevit.benchmarks import LoadgenCheck, RatioInterval, measurement_from_json, report_schema
 from edgevit.benchmarks.child import Failure
+from edgevit.benchmarks.loadgen_check import Agreement
 
 QUICK = {
     "warmup_cap_s": 0.01,
@@ -126,18 +128,110 @@ def test_being_strict_turns_a_check_into_an_error(edgevit, asked, bundle):
         (["--scenario", "server"], "invalid value for '--scenario'"),
         (["--duration", "0"], "--duration is 0"),
         (["--runtime", "tensorflow"], "unknown runtime 'tensorflow'"),
+        (["--runtime", "null", "--runtime", "tensorflow"], "unknown runtime 'tensorflow'"),
+        (["--runtime", "null", "--runtime", "null"], "--runtime null is given twice"),
+        (["--percentile", "0"], "--percentile is 0; wanted above 0"),
+        (["--iterations", "0"], "--iterations is 0"),
+        (["--warmup", "-1"], "--warmup is -1"),
+        (["--poisson"], "--poisson is for --scenario paced"),
+        (["--samples-per-query", "4"], "--samples-per-query is for --scenario multi-stream"),
+        (["--scenario", "offline", "--check-loadgen"], "--check-loadgen measures single-stream"),
+        (["--trigger-file", "none"], "trigger file 'none' cannot be read"),
+        (["--data", "."], "holds no image"),
+        (["--max-slowdown", "5%"], "--max-slowdown is for --baseline"),
+        (["--force"], "--force is for --baseline"),
     ],
 )
-def test_a_measurement_that_makes_no_sense_is_one_line(edgevit, bundle, arguments, problem):
+def test_a_measurement_that_makes_no_sense_is_one_line(edgevit, bundle, arguments, problem, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     outcome = edgevit("bench", bundle, *arguments)
     assert outcome.status == 2
     assert problem in outcome.error
 
 
-def test_a_report_that_cannot_be_written_is_one_line(edgevit, asked, bundle, tmp_path):
-    outcome = edgevit("bench", bundle, "--output", tmp_path / "none" / "report.json")
+def test_recorded_triggers_pace_the_queries(edgevit, asked, bundle, tmp_path):
+    (tmp_path / "triggers").write_text("5\n6.5\n9\n")
+    outcome = edgevit("bench", bundle, "--scenario", "paced", "--trigger-file", tmp_path / "triggers")
+    assert outcome.status == 0, outcome.err
+    assert (asked[0]["arrivals"], asked[0]["trigger_gaps_ms"]) == ("trigger", (1.5, 2.5))
+    assert "% of the period; " in outcome.out
+    both = edgevit("bench", bundle, "--scenario", "paced", "--trigger-file", tmp_path / "triggers", "--poisson")
+    assert "both say when queries come" in both.error
+
+
+def test_queries_that_come_faster_than_they_are_served_are_said_to_fall_behind(edgevit, asked, bundle):
+    outcome = edgevit("bench", bundle, "--scenario", "paced", "--period-ms", "0.0001")
+    assert outcome.status == 0, outcome.err
+    assert "queries started over 1 ms late" in outcome.out or "overloaded topk" in outcome.out
+
+
+def test_a_profile_is_shown_by_operator_and_block_and_is_in_the_json(edgevit, asked, make_bundle):
+    outcome = edgevit("bench", make_bundle("topk"), "--profile", "--runtime", "ort", "--runtime", "null")
+    assert outcome.status == 0, outcome.err
+    assert asked[0]["profile_queries"] == 20
+    assert "topk @ ort: milliseconds of a profiled query" in outcome.out
+    assert "ReduceMean" in outcome.out
+    assert "no profile topk @ null: the null runner does not time its layers" in outcome.out
+    with_layers, without = edgevit("bench", make_bundle("b"), "--profile", "--runtime", "ort", "--runtime", "null",
+                                   "--json").json["profiles"]  # fmt: skip
+    assert [group["name"] for group in with_layers["by_operator"]] == ["ReduceMean"]
+    assert with_layers["layers"][0]["median_ns"] >= 0
+    assert without["layers"] == [] and "does not time its layers" in without["absence"]
+
+
+def test_images_that_all_cost_the_same_have_no_worst_among_them(edgevit, asked, bundle, pictures):
+    outcome = edgevit("bench", bundle, "--data", pictures)
+    assert "topk: every image costs the same number of tokens, 5: each is the worst case" in outcome.out
+
+
+def loadgen_that_sees(ratio, low, high):
+    interval = RatioInterval(ratio, low, high, 0.95)
+    agrees = low <= 1 <= high
+    return (LoadgenCheck("topk", 64, 10, (Agreement(90.0, 1e6 * ratio, 1e6, interval, agrees),)),)
+
+
+@pytest.mark.parametrize("seen, status", [((1.01, 0.98, 1.04), 0), ((1.2, 1.1, 1.3), 1)])
+def test_loadgen_is_shown_beside_and_disagreeing_fails(edgevit, asked, monkeypatch, bundle, seen, status):
+    pytest.importorskip("mlperf_loadgen", reason="loadgen is not installed")
+    monkeypatch.setattr(api, "check_loadgen", lambda *_, **__: loadgen_that_sees(*seen))
+    outcome = edgevit("bench", bundle, "--check-loadgen")
+    assert outcome.status == status, outcome.err
+    assert "MLPerf's loadgen in turn with the harness, 10 rounds of 64 queries" in outcome.out
+    assert ("p90 is 1.200 times loadgen's" in outcome.err) == (status == 1)
+
+
+def test_an_interrupt_of_loadgen_loses_nothing_that_was_measured(edgevit, asked, monkeypatch, bundle, tmp_path):
+    pytest.importorskip("mlperf_loadgen", reason="loadgen is not installed")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "check_loadgen", interrupted)
+    outcome = edgevit("bench", bundle, "--check-loadgen", "--output", tmp_path / "r.json", "--json")
+    assert outcome.status == 1
+    assert "interrupted while loadgen ran" in outcome.err
+    assert measurement_from_json((tmp_path / "r.json").read_bytes(), "r.json").ended == "complete"
+    assert outcome.json["candidates"][0]["queries"] >= 4
+
+
+@pytest.mark.parametrize("library, option", [("plotly", ["--html", "r.html"]), ("mlperf_loadgen", ["--check-loadgen"])])
+def test_what_a_library_is_missing_for_is_refused_before_measuring(edgevit, monkeypatch, bundle, library, option):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(api, "measure", None)
+    outcome = edgevit("bench", bundle, *option)
     assert outcome.status == 2
-    assert "there is no folder" in outcome.error
+    assert "edgevit[bench]" in outcome.error or "is built for x86_64" in outcome.error
+
+
+def test_the_schema_is_printed_without_a_bundle(edgevit):
+    outcome = edgevit("bench", "--schema")
+    assert outcome.status == 0
+    assert outcome.json == report_schema()
+
+
+def test_without_a_bundle_the_line_says_what_to_give(edgevit):
+    assert "missing argument 'BUNDLE'" in edgevit("bench").error
 
 
 def test_the_json_of_a_run_is_finite(edgevit, asked, bundle):
