@@ -7,7 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Method", "Precision", "ReductionSpec", "Router", "RoutingMode", "RoutingSpec", "Selection", "TensorSpec"]
+__all__ = [
+    "BlockCost",
+    "Method",
+    "Precision",
+    "ReductionSpec",
+    "Router",
+    "RoutingMode",
+    "RoutingSpec",
+    "Selection",
+    "TensorSpec",
+]
 
 RoutingMode = Literal["dense", "mask", "topk", "adaptive"]
 Selection = Literal["top-k", "threshold"]
@@ -84,3 +94,28 @@ class ReductionSpec:
     @property
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCost:
+    """A block, or another part of the model, in a graph at its own batch size.
+
+    Attributes:
+        name: the module's path: `blocks.3`, `stages.1.blocks.0`, in the third pass through a shared stack
+            `blocks.3[2]`; parts outside of blocks by their first name: `patch_embed`, `head`.
+        flops: of matrix products and convolutions, two for each multiply-add.
+        full_flops: the same if nothing had been merged, dropped or routed before or in it. Every product is scaled by
+            how many more tokens would have come to it: once, or for attention among all tokens twice. 0 for what would
+            not be there without a reduction.
+        weight_bytes: of the weights it reads; shared ones are read in every pass.
+        activation_bytes: of the results it writes, views aside.
+        tokens: positions in an image (CLS among them) at its last product with a weight, which is the MLP's in a
+            transformer block, the pixels of the map in a convolutional one; None where there is no such product.
+    """
+
+    name: str
+    flops: int
+    full_flops: int
+    weight_bytes: int
+    activation_bytes: int
+    tokens: int | None

@@ -30,6 +30,9 @@ _Target = Annotated[
 ]
 
 
+_FILES = "files"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was tried.
@@ -59,7 +62,10 @@ def doctor(bundle: _Bundle = None, target: _Target = None, json: Json = False) -
             _show_findings(bundle, findings)
     for finding in findings:
         if not finding.passed:
-            raise CheckFailed(f"{bundle}: {finding.subject}: {finding.detail}")
+            # A damaged bundle is bad input, as it is for every command that opens one.
+            raise (InputError if finding.subject == _FILES else CheckFailed)(
+                f"{bundle}: {finding.subject}: {finding.detail}"
+            )
 
 
 def _machine() -> dict[str, Any]:
@@ -91,9 +97,9 @@ def _try(path: Path, target: str | None) -> Iterator[Finding]:
         bundle = Bundle.open(path)
         bundle.verify_files()
     except EdgevitError as error:
-        yield Finding("files", False, str(error))
+        yield Finding(_FILES, False, str(error))
         return
-    yield Finding("files", True, f"{len(bundle.manifest.files)} files, every hash as in the manifest")
+    yield Finding(_FILES, True, f"{len(bundle.manifest.files)} files, every hash as in the manifest")
     if wanted is not None:
         yield from _suits(bundle.manifest, wanted)
     # A runtime that is not there is no fault of the bundle's, unless it is the one that its target asks for.

@@ -1,4 +1,4 @@
-"""`edgevit info`: what a model, a checkpoint or a bundle is."""
+"""`edgevit info`: what a model, a checkpoint or a bundle is, and what it costs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit import console
-from edgevit.commands.options import Json
-from edgevit.errors import InputError
+from edgevit.commands.cost_table import blocks_of, show_blocks
+from edgevit.commands.options import Json, given, setting
+from edgevit.errors import EdgevitError, InputError
 from edgevit.extras import needs
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
-    from edgevit.models.recursive import RecursiveConfig
-    from edgevit.spec import RoutingSpec
+    from edgevit.models.source import ModelSource
+    from edgevit.spec import ReductionSpec, RoutingSpec
 
 __all__ = ["bundle_record", "info", "show_bundle"]
 
 _Subject = Annotated[
     str,
-    typer.Argument(metavar="MODEL|BUNDLE", help="A name of `edgevit list models`, a bundle, or a checkpoint file."),
+    typer.Argument(
+        metavar="MODEL|BUNDLE", help="A name of `edgevit list models`, timm/NAME and so on, a bundle, or a checkpoint."
+    ),
 ]
+_InputSize = Annotated[int | None, setting("--input-size", "N", "Pixels a side, of a model.", "the model's")]
+_Schedule = Annotated[str | None, setting("--schedule", "TEXT", "What tome/NAME and so on reduce.", "the method's")]
+
+_WANTED = "give a name of `edgevit list models`, a folder that edgevit export wrote, or a .safetensors"
 
 
-def info(subject: _Subject, json: Json = False) -> None:
-    """Say what a model, a checkpoint or a bundle is."""
+def info(subject: _Subject, input_size: _InputSize = None, schedule: _Schedule = None, json: Json = False) -> None:
+    """Say what a model, a checkpoint or a bundle is, and what each of its blocks costs.
+
+    The costs are counted from the graph: a bundle's own, or for a model the one that an export would begin with.
+    """
     path = Path(subject)
-    if path.suffix != ".safetensors" and (path.is_dir() or "/" in subject):
+    asked = given(input_size=input_size, schedule=schedule)
+    if path.is_dir():
         from edgevit.bundle import Bundle
 
+        if asked:
+            raise InputError(f"{subject}: a bundle has its size and schedule in its graph; leave the options out")
         bundle = Bundle.open(path)
+        bundle.verify_files()
         if json:
             console.show_json(bundle_record(bundle))
         else:
             show_bundle(bundle)
+            show_costs(bundle)
         return
-    record = _checkpoint(path) if path.suffix == ".safetensors" else _model(subject)
+    record = _described(_source(subject, path, asked))
     if json:
         console.show_json(record)
     else:
@@ -56,7 +71,11 @@ def show_bundle(bundle: Bundle) -> None:
     facts: dict[str, Any] = {
         "model": f"{manifest.model.source}, {console.millions(manifest.model.parameters)} parameters",
         "target": f"{manifest.target}, {manifest.precision_achieved}, opset {manifest.opset}",
-        "routing": _routing(manifest.routing),
+        "routing": _routing(manifest.routing, manifest.reduction),
+    }
+    if manifest.reduction is not None:
+        facts["reduction"] = _reduction(manifest.reduction)
+    facts |= {
         "input": str(manifest.input),
         "outputs": "; ".join(map(str, manifest.outputs)),
         "labels": f"{len(manifest.labels)}: {_shortened(manifest.labels)}",
@@ -70,85 +89,162 @@ def show_bundle(bundle: Bundle) -> None:
     console.show_facts(facts, title=str(bundle.path))
 
 
-def _routing(routing: RoutingSpec | None) -> str:
+def show_costs(bundle: Bundle) -> None:
+    """Print what each block of a bundle's graph costs."""
+    blocks = blocks_of(bundle.manifest.cost)
+    if blocks:
+        show_blocks(blocks, bundle.manifest.input.shape[0])
+    else:
+        console.note("no table of blocks: this bundle was written without one; export it again")
+
+
+def _routing(routing: RoutingSpec | None, reduction: ReductionSpec | None = None) -> str:
     if routing is None:
-        return "dense: every patch in every layer"
+        return "dense: every patch in every layer" if reduction is None else "none: every token that is left"
     words = {"expert_choice": "expert choice", "token_choice": "token choice", "none": "no router"}
     what = f"{routing.mode}, {words[routing.router]}"
+    tokens = f"{routing.tokens} {'patches' if routing.tokens == routing.patches else 'tokens'}"
     if routing.capacities:
-        return (
-            f"{what}: {', '.join(map(str, routing.capacities))} of {routing.patches} patches in {routing.steps} steps"
-        )
+        return f"{what}: {', '.join(map(str, routing.capacities))} of {tokens} in {routing.steps} steps"
     rule = f" by threshold {', '.join(f'{value:.3g}' for value in routing.thresholds)}" if routing.thresholds else ""
-    return f"{what}{rule}: up to {routing.patches} patches in {routing.steps} steps"
+    return f"{what}{rule}: up to {tokens} in {routing.steps} steps"
+
+
+def _reduction(reduction: ReductionSpec) -> str:
+    steps = [str(reduction.patches)]
+    steps += [str(tokens) for tokens in reduction.tokens if str(tokens) != steps[-1]]
+    left = list(dict.fromkeys(steps))
+    shown = " -> ".join(left if len(left) <= 8 else [*left[:3], "...", *left[-2:]])
+    return f"{reduction.method}: {shown} tokens"
 
 
 def _parity(bundle: Bundle) -> Any:
     parity = bundle.manifest.parity
     if parity is None:
         return console.bad("not verified; run edgevit export without --no-verify")
-    tokens = f", {parity.near_ties} near-ties" if parity.step_agreement else ""
+    ties = f", {parity.near_ties} near-ties" if parity.step_agreement or parity.patches_agreed is not None else ""
+    merged = f", {100 * parity.patches_agreed:.4g} % of the patches merged alike" if parity.patches_agreed else ""
     return console.good(
         f"{parity.decisions_agreed} of {parity.inputs} decisions as {parity.reference}, "
-        f"logits within {parity.max_abs_error:.1e}{tokens}"
+        f"logits within {parity.max_abs_error:.1e}{merged}{ties}"
     )
 
 
-def _model(name: str) -> dict[str, Any]:
-    if ":" in name:
-        raise InputError(
-            f"{name}: only edgevit's own models are known before an export; export it and ask for its bundle"
-        )
+def _source(subject: str, path: Path, asked: dict[str, Any]) -> ModelSource:
+    """The model that was asked for.
+
+    Raises:
+        InputError: it is a path, and there is nothing there that this command knows; or no such model.
+        MissingExtra: torch is not installed.
+    """
+    checkpoint = path.suffix == ".safetensors"
+    if path.exists() and not checkpoint:
+        inside = f"; for its bundle give {path.parent}" if (path.parent / "manifest.json").is_file() else f"; {_WANTED}"
+        raise InputError(f"{subject}: is a file and no checkpoint{inside}")
+    if not path.exists() and (checkpoint or _is_path(subject)):
+        what = "No such file" if checkpoint else "no such folder or file"
+        raise InputError(f"{subject}: {what}; {_WANTED}")
     with needs("export"):
-        from edgevit.models.catalog import entry_named
-
-    entry = entry_named(name)
-    return {
-        "model": name,
-        "description": entry.description,
-        "ships_weights": entry.weights is not None and entry.weights.exists(),
-        "parameters": entry.parameters,
-        "patches_per_step": entry.config.budget,
-        "config": entry.config,
-    }
-
-
-def _checkpoint(path: Path) -> dict[str, Any]:
-    with needs("export"):
-        from edgevit.models.checkpoint import load_checkpoint
+        from edgevit.models.opening import open_model
+    if not checkpoint:
+        return open_model(subject, **asked)
+    if asked:
+        raise InputError(f"{subject}: a checkpoint has its size and schedule in it; leave the options out")
+    from edgevit.models.checkpoint import load_checkpoint
+    from edgevit.models.source import ModelSource
 
     stored = load_checkpoint(path)
-    return {
-        "checkpoint": str(path),
-        "sha256": stored.sha256,
-        "labels": stored.labels,
-        "parameters": sum(parameter.numel() for parameter in stored.model.parameters()),
-        "patches_per_step": stored.model.config.budget,
-        "config": stored.model.config,
-        "preprocess": stored.preprocess,
+    return ModelSource(str(path), stored.model, stored.labels, stored.preprocess, stored.sha256)
+
+
+def _is_path(subject: str) -> bool:
+    """Whether somebody who wrote this meant a place, and not `timm/NAME` or `package.module:function`."""
+    family = subject.partition("/")[0]
+    return "/" in subject and ":" not in subject and family not in ("timm", "tome", "ltm", "dynamicvit", "evit")
+
+
+def _described(source: ModelSource) -> dict[str, Any]:
+    """A model for programs: what it is and, where its graph can be made, what that costs."""
+    config = getattr(source.module, "config", None)
+    stored = source.name.endswith(".safetensors")
+    record: dict[str, Any] = {"checkpoint" if stored else "model": source.name}
+    record |= _of_catalog(source.name)
+    record |= {
+        "parameters": sum(parameter.numel() for parameter in source.module.parameters()),
+        "labels": source.labels,
+        "sha256": source.checkpoint_sha256 or None,
+        "config": config,
+        "preprocess": source.preprocess,
     }
+    if hasattr(config, "budget"):
+        record["patches_per_step"] = config.budget
+    return record | _costs(source)
+
+
+def _of_catalog(name: str) -> dict[str, Any]:
+    from edgevit.models.catalog import CATALOG
+
+    for entry in CATALOG:
+        if entry.name == name:
+            ships = entry.weights is not None and entry.weights.exists()
+            return {"description": entry.description, "ships_weights": ships}
+    return {}
+
+
+def _costs(source: ModelSource) -> dict[str, Any]:
+    """The costs of the graph of a model, counted in memory; None, and a word on why, where there can be none."""
+    try:
+        with needs("export"), console.progress() as tell:
+            from edgevit.export.pipeline import build_graph
+            from edgevit.export.settings import ExportSettings
+
+            # A shorter graph has the same products; what simplifying it takes is time.
+            settings = ExportSettings(simplify=False)
+            steps = iter((0.1, 0.6, 0.9))
+            graph = build_graph(source, settings, lambda step: tell(next(steps, 0.9), step))
+    except EdgevitError as error:
+        console.note(f"no costs: {error}")
+        return {"routing": None, "reduction": None, "cost": None}
+    return {"routing": graph.routing, "reduction": graph.reduction, "cost": graph.cost}
 
 
 def _show_model(record: dict[str, Any]) -> None:
-    config: RecursiveConfig = record["config"]
-    facts = {}
+    facts: dict[str, Any] = {}
     if "description" in record:
         facts["what it is"] = record["description"]
-        facts["weights"] = "shipped" if record["ships_weights"] else "random"
-    if "labels" in record:
-        facts["labels"] = f"{len(record['labels'])}: {_shortened(record['labels'])}"
+    hashed = record["sha256"]
+    facts["weights"] = console.faint(f"SHA-256 {hashed}") if hashed else "random"
+    facts["labels"] = f"{len(record['labels'])}: {_shortened(record['labels'])}"
     facts["parameters"] = console.millions(record["parameters"])
-    rows, columns = config.grid
-    facts["image"] = f"{config.image_size} x {config.image_size} pixels, {rows} x {columns} patches"
-    facts["blocks"] = (
-        f"{config.depth} of width {config.width} with {config.heads} heads, applied {config.recursions} times"
-    )
-    if config.router != "none":
-        budget = ", ".join(map(str, config.budget))
-        facts["router"] = f"{config.router.replace('_', ' ')}: {budget} of {config.patches} patches"
-        facts["thresholds"] = "calibrated" if config.thresholds else "not calibrated"
-    facts["compute"] = console.faint("stands in a bundle; run edgevit export")
+    facts |= _architecture(record["config"])
+    preprocess, cost = record["preprocess"], record["cost"]
+    facts.setdefault("image", f"{preprocess.height} x {preprocess.width} pixels")
+    if record["reduction"] is not None:
+        facts["reduction"] = _reduction(record["reduction"])
+    if cost is not None:
+        facts["compute"] = f"{cost.flops / 1e9:.3g} GFLOPs an image"
     console.show_facts(facts, title=record.get("model") or record["checkpoint"])
+    if cost is not None:
+        show_blocks(cost.blocks, 1)
+
+
+def _architecture(config: Any) -> dict[str, str]:
+    """What edgevit knows of its own architectures; of others the graph speaks."""
+    from edgevit.models.recursive import RecursiveConfig
+
+    base = getattr(config, "base", config)
+    if not isinstance(base, RecursiveConfig):
+        return {"backbone": f"{base.name} of timm's"} if hasattr(base, "name") else {}
+    rows, columns = base.grid
+    facts = {
+        "image": f"{base.image_size} x {base.image_size} pixels, {rows} x {columns} patches",
+        "blocks": f"{base.depth} of width {base.width} with {base.heads} heads, applied {base.recursions} times",
+    }
+    if base.router != "none":
+        budget = ", ".join(map(str, base.budget))
+        facts["router"] = f"{base.router.replace('_', ' ')}: {budget} of {base.patches} patches"
+        facts["thresholds"] = "calibrated" if base.thresholds else "not calibrated"
+    return facts
 
 
 def _shortened(labels: Sequence[str], shown: int = 8) -> str:
