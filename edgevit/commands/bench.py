@@ -110,10 +110,11 @@ def bench(
         require("mlperf_loadgen", "mlcommons-loadgen")
     reports = Reports(output, csv, html)
     reports.check(bundles, data, [path for path in (baseline, trigger_file) if path is not None])
+    names = api.candidate_names(bundles, runtime)
     gate = None
     if baseline is not None:
         gate = Gatekeeper.open(baseline, max_slowdown, force)
-        gate.check(settings, api.candidate_names(bundles, runtime))
+        gate.check(settings, names)
     elif max_slowdown is not None or force:
         raise InputError(f"{'--force' if force else '--max-slowdown'} is for --baseline FILE; give that too")
 
@@ -129,7 +130,11 @@ def bench(
             outcome = replace(outcome, gates=gate.judge(measurement))
     if check_loadgen and measurement.ended == "complete":
         with _kept(problems), console.progress(live=False) as tell:
-            checked = api.check_loadgen(bundles, progress=lambda name, done: tell(done, f"loadgen {name}"), **what)
+            checked = api.check_loadgen(
+                bundles,
+                progress=lambda name, done: tell((names.index(name) + done) / len(names), f"loadgen {name}"),
+                **what,
+            )
             outcome = replace(outcome, loadgen=checked)
     if json:
         console.show_json(outcome.to_dict())

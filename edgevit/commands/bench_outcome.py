@@ -221,7 +221,7 @@ def _against_baseline(gate: Gate) -> str:
 
 
 def _show_loadgen(checks: Sequence[LoadgenCheck]) -> None:
-    rows = [
+    rows: list[list[Any]] = [
         [
             check.candidate,
             f"p{one.percentile:g}",
