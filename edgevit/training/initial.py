@@ -79,12 +79,18 @@ def uncalibrated(config: Architecture) -> Architecture:
 
 def _opened(name: str, path: Path, schedule: str | None, classes: int) -> ModelSource:
     """The model with its file; one that others wrote has as many classes as the run, or as it was published with."""
-    if not holds_checkpoint(path):
+    if holds_checkpoint(path):
+        return open_model(name, checkpoint=path, schedule=schedule)
+    refusals = []
+    for head in (classes, None):
         try:
-            return open_model(name, checkpoint=path, num_classes=classes, schedule=schedule)
-        except InputError:
-            pass  # whatever else is wrong with the file is said by the second attempt
-    return open_model(name, checkpoint=path, schedule=schedule)
+            return open_model(name, checkpoint=path, num_classes=head, schedule=schedule)
+        except InputError as refusal:
+            refusals.append(str(refusal).removeprefix(f"{path}: "))
+    ours, published = refusals
+    if ours == published:
+        raise InputError(f"{path}: {ours}")
+    raise InputError(f"{path}: fits no head of {classes} classes ({ours}) and not the published one ({published})")
 
 
 def _fresh(config: Architecture, seed: int) -> dict[str, Tensor]:

@@ -92,7 +92,8 @@ def train_on_folder(
     labels = train_folder.labels
     if initial is None:
         config = with_classes(config, len(labels))
-        weights, fresh, preprocess = None, (), normalisation(train_folder, config.image_size)
+        weights, preprocess = None, normalisation(train_folder, config.image_size)
+        fresh: tuple[str, ...] = ()
     else:
         start = start_from(model, initial, schedule, labels, settings.seed)
         config, weights, fresh, preprocess = start.config, start.weights, start.fresh, start.preprocess

@@ -12,7 +12,17 @@ from torch import Tensor
 from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.routing import Choice, reference
-from edgevit.training.losses import RouterLoss, balance_term, budget_term, choice_term, router_loss, z_term
+from edgevit.training.losses import (
+    ReducedLoss,
+    RouterLoss,
+    balance_term,
+    budget_term,
+    choice_term,
+    keep_term,
+    router_loss,
+    teacher_term,
+    z_term,
+)
 
 CONFIG = RecursiveConfig(
     image_size=8, patch_size=2, classes=3, width=8, heads=2, depth=1, recursions=3, capacities=(1.0, 0.5, 0.25)
@@ -132,3 +142,28 @@ def test_a_negative_weight_of_a_term_is_refused() -> None:
     with pytest.raises(InputError) as refusal:
         RouterLoss(z=-1.0)
     assert str(refusal.value) == "the weight of the router's z loss is -1.0; give 0 or more"
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=4), st.integers(0, 99))
+def test_keep_is_the_mean_squared_miss_of_masks_and_pictures(rows: list[list[float]], seed: int) -> None:
+    goals = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    wanted = sum((value - goal) ** 2 for row, goal in zip(rows, goals, strict=True) for value in row) / (3 * len(rows))
+    assert float(keep_term([torch.tensor(row) for row in rows], goals)) == pytest.approx(wanted, abs=1e-6)
+
+
+@given(logits(), st.integers(0, 99))
+def test_a_teacher_is_missed_by_the_divergence_from_its_answers(ours: Tensor, seed: int) -> None:
+    student = ours[:, 0]
+    teacher = torch.randn(student.shape, generator=torch.Generator().manual_seed(seed))
+    wanted = 0.0
+    for row, goal in zip(student.tolist(), teacher.tolist(), strict=True):
+        wanted += sum(q * math.log(q / p) for p, q in zip(softmax(row), softmax(goal), strict=True)) / len(student)
+    assert float(teacher_term(student, teacher)) == pytest.approx(wanted, abs=1e-5)
+    assert float(teacher_term(student, student)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["keep", "teacher"])
+def test_a_negative_weight_of_a_reduced_models_term_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        ReducedLoss(**{name: -1.0})
+    assert str(refusal.value) == f"the weight of the {name} loss is -1.0; give 0 or more"
