@@ -21,7 +21,6 @@ from edgevit.errors import InputError
 __all__ = [
     "HIDDEN",
     "Matching",
-    "complement",
     "gather",
     "hide",
     "listed",
@@ -123,12 +122,6 @@ def hide(active: Tensor) -> Tensor:
     """
     mask = torch.where(active, 0.0, HIDDEN)
     return functional.pad(mask, (1, 0))[:, None, None, :]
-
-
-def complement(index: Tensor, length: int) -> Tensor:
-    """The positions that are not listed: B x K unique positions below `length` give B x (`length` - K), ascending."""
-    taken = torch.where(_one_hot(index, length), -1.0, 0.0).sum(dim=-1)
-    return lowest_index_top_k(taken, length - index.shape[1])
 
 
 def places(index: Tensor, values: Tensor, length: int) -> Tensor:
