@@ -58,4 +58,4 @@ def show_blocks(blocks: Sequence[BlockCost], batch: int) -> None:
 
 
 def _giga(flops: float) -> str:
-    return f"{flops / 1e9:.3g}" if flops >= 1e6 else f"{flops / 1e9:.4f}"
+    return "<0.001" if 0 < flops < 5e5 else f"{flops / 1e9:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 
 import pytest
 
@@ -73,6 +74,53 @@ def test_info_of_a_bundle_of_several_images_counts_one(edgevit, make_bundle):
     assert "0.625 GFLOPs an image" in edgevit("info", make_bundle(batch=4)).out
 
 
+BLOCKS = [
+    {"name": "stem", "flops": 4_000_000, "full_flops": 4_000_000, "weight_bytes": 100,
+     "activation_bytes": 2_000_000, "tokens": 4},
+    {"name": "blocks.0", "flops": 6_000_000_000, "full_flops": 12_000_000_000, "weight_bytes": 8_000_000,
+     "activation_bytes": 4_000_000, "tokens": 3},
+    {"name": "head", "flops": 100, "full_flops": 100, "weight_bytes": 200, "activation_bytes": 300, "tokens": None},
+]  # fmt: skip
+
+
+def test_info_of_a_bundle_has_a_line_for_each_block_of_one_image_and_what_was_saved(edgevit, make_bundle):
+    text = edgevit("info", make_bundle(merged=True, batch=2, cost={"flops": 1, "blocks": BLOCKS})).out
+    assert "tome: 4 -> 3 tokens" in text
+    assert "topk, expert choice: 3, 1 of 3 tokens in 2 steps" in text
+    lines = {line.split()[0]: " ".join(line.split()) for line in text.splitlines() if line}
+    assert lines["blocks.0"] == "blocks.0 3 3.000 6.000 8.00 MB 2.00 MB"
+    assert lines["head"] == "head <0.001 <0.001 0.20 kB 0.15 kB"
+    assert lines["saves"].startswith("saves 50.0 % of the FLOPs: 3.002 instead of 6.002 GFLOPs an image")
+
+
+def test_info_of_a_bundle_in_which_every_token_stays_says_nothing_of_savings(edgevit, make_bundle):
+    blocks = [block | {"full_flops": block["flops"]} for block in BLOCKS]
+    text = edgevit("info", make_bundle(routed=False, cost={"flops": 1, "blocks": blocks})).out
+    assert "blocks.0" in text and "saves" not in text and "full tokens" not in text
+
+
+def test_info_of_an_earlier_bundle_says_why_it_has_no_table(edgevit, bundle):
+    outcome = edgevit("info", bundle)
+    assert outcome.status == 0
+    assert "no table of blocks: this bundle was written without one; export it again" in outcome.err
+
+
+@pytest.mark.parametrize("blocks", [7, [{"name": "stem"}], [None]])
+def test_info_of_blocks_that_edgevit_did_not_write_is_one_line(edgevit, make_bundle, blocks):
+    outcome = edgevit("info", make_bundle(cost={"blocks": blocks}))
+    assert outcome.status == 2
+    assert "manifest.json: cost.blocks" in outcome.error
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "doctor"])
+def test_a_damaged_bundle_is_bad_input_whoever_opens_it(edgevit, bundle, command):
+    graph = bundle / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    outcome = edgevit(command, bundle, "--json")
+    assert outcome.status == 2
+    assert "SHA-256 differs" in outcome.error
+
+
 def test_info_as_json_is_the_manifest(edgevit, bundle):
     record = edgevit("info", bundle, "--json").json
     assert record["bundle"] == str(bundle)
@@ -92,6 +140,20 @@ def test_info_of_a_model_says_its_architecture(edgevit):
     record = edgevit("info", "recursive-deit-s", "--json").json
     assert record["patches_per_step"] == [196, 49, 24, 12]
     assert record["config"]["router"] == "expert_choice"
+    assert record["routing"]["mode"] == "topk"
+    assert record["cost"]["blocks"][0]["name"] == "stem"
+    for part in ("blocks.2[3]", "at full tokens", "saves 6"):
+        assert part in text
+
+
+def test_info_of_a_model_whose_graph_cannot_be_made_says_the_rest_and_why(edgevit, monkeypatch):
+    pytest.importorskip("torch", reason="models are made of torch")
+    monkeypatch.delitem(sys.modules, "edgevit.export.pipeline", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    outcome = edgevit("info", "steel-dense")
+    assert outcome.status == 0
+    assert "12 of width 128" in outcome.out
+    assert "no costs: onnx_ir is not installed" in outcome.err and "edgevit[export]" in outcome.err
 
 
 def test_info_of_a_checkpoint_says_its_labels(edgevit, tmp_path):
@@ -115,8 +177,9 @@ def test_info_of_a_checkpoint_says_its_labels(edgevit, tmp_path):
     [
         ("steel-recursve", "unknown model 'steel-recursve'; did you mean 'steel-recursive'?"),
         ("d/nothing", "no such folder"),
-        ("d/nothing.safetensors", "No such file"),
-        ("a.b:c", "export it and ask for its bundle"),
+        ("d/nothing.safetensors", "d/nothing.safetensors: No such file; give a name"),
+        ("a.b:c", "a.b:c: cannot be imported"),
+        ("tome/steel-nothing:x", "cannot be imported"),
     ],
 )
 def test_info_of_nothing_is_one_line(edgevit, subject, problem):
@@ -124,6 +187,24 @@ def test_info_of_nothing_is_one_line(edgevit, subject, problem):
     outcome = edgevit("info", subject)
     assert outcome.status == 2
     assert problem in outcome.error
+
+
+def test_info_of_a_file_that_it_does_not_read_says_so_and_names_the_bundle_around_it(edgevit, bundle, tmp_path):
+    outcome = edgevit("info", bundle / "model.onnx")
+    assert outcome.status == 2
+    assert f"is a file and no checkpoint; for its bundle give {bundle}" in outcome.error
+    (tmp_path / "notes.txt").write_text("x")
+    assert (
+        "is a file and no checkpoint; give a name of `edgevit list models`"
+        in edgevit("info", tmp_path / "notes.txt").error
+    )
+
+
+@pytest.mark.parametrize("option", ["--input-size", "--schedule"])
+def test_info_of_a_bundle_takes_no_options_of_a_model(edgevit, bundle, option):
+    outcome = edgevit("info", bundle, option, "8")
+    assert outcome.status == 2
+    assert "leave the options out" in outcome.error
 
 
 def test_doctor_says_what_the_machine_has(edgevit):
@@ -152,7 +233,7 @@ def test_doctor_of_a_damaged_bundle_stops_at_its_files(edgevit, bundle):
     graph = bundle / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     outcome = edgevit("doctor", bundle, "--json")
-    assert outcome.status == 1
+    assert outcome.status == 2
     assert "files" in outcome.error and "SHA-256" in outcome.error
     assert [finding["passed"] for finding in outcome.json["findings"]] == [False]
 

@@ -16,25 +16,26 @@ from edgevit.export.settings import ExportSettings
 from edgevit.export.shapes import with_shapes
 from edgevit.models.architecture import seeded
 from edgevit.models.recursive import RecursiveConfig
+from edgevit.models.reduced_config import ReducedConfig
+from edgevit.models.reduction import ReducedAt
 from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
 
 WIDTH, HEADS, HIDDEN, CLASSES = 32, 2, 128, 3
 TOKENS = 17  # 32 x 32 pixels in patches of 8: 16 of them, and CLS
 FLOAT = 4
+SMALL = RecursiveConfig(
+    image_size=32, patch_size=8, classes=CLASSES, width=WIDTH, heads=HEADS, depth=2, recursions=1, router="none",
+    capacities=(1.0,),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def small_vit() -> Callable[[int], Cost]:
-    config = RecursiveConfig(
-        image_size=32, patch_size=8, classes=CLASSES, width=WIDTH, heads=HEADS, depth=2, recursions=1, router="none",
-        capacities=(1.0,),
-    )  # fmt: skip
-
     @cache
     def cost(batch: int) -> Cost:
         preprocess = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-        source = ModelSource("small", seeded(config), ("a", "b", "c"), preprocess)
+        source = ModelSource("small", seeded(SMALL), ("a", "b", "c"), preprocess)
         return build_graph(source, ExportSettings(batch_size=batch)).cost
 
     return cost
@@ -217,3 +218,18 @@ def test_parts_are_named_after_the_blocks_of_any_backbone(paths: list[str], part
         steps.append(f"{given} = MatMul({taken}, w)")
     text = f"g (float[1,2,2] image) => (float[1,2,2] logits) <float[2,2] w = {{1,1,1,1}}> {{ {' '.join(steps)} }}"
     assert [part.name for part in of(text, [f"{path}/MatMul" for path in paths]).blocks] == parts
+
+
+@pytest.mark.parametrize("method", ["tome", "dynamicvit"])
+def test_a_reduced_vit_at_full_tokens_costs_what_the_plain_one_does(
+    small_vit: Callable[[int], Cost], method: str
+) -> None:
+    config = ReducedConfig(base=SMALL, method=method, schedule=(ReducedAt(0, 11), ReducedAt(1, 8)))
+    preprocess = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    cost = build_graph(ModelSource("reduced", seeded(config), ("a", "b", "c"), preprocess), ExportSettings()).cost
+    reduced = {part.name: part for part in cost.blocks}
+    for plain in small_vit(1).blocks:
+        assert reduced[plain.name].full_flops == pytest.approx(plain.flops, rel=1e-6)
+    assert [reduced[f"blocks.{block}"].tokens for block in (0, 1)] == [12, 9]
+    assert reduced["blocks.1"].flops < 0.8 * reduced["blocks.1"].full_flops
+    assert sum(part.full_flops for name, part in reduced.items() if name.startswith("reducers")) == 0
