@@ -54,7 +54,9 @@ Bundles = Annotated[
 ]
 Runtimes = Annotated[
     list[str],
-    typer.Option("--runtime", metavar="NAME", help="A name of `edgevit list runtimes`; again for each bundle on each."),
+    typer.Option(
+        "--runtime", metavar="NAME", help="A name of `edgevit list runtimes`; again for more, each bundle on each."
+    ),
 ]
 Data = Annotated[Path | None, setting("--data", "DIR", "Folder of images to run.", "seeded noise")]
 Scenario = Annotated[
@@ -69,7 +71,7 @@ TriggerFile = Annotated[
     typer.Option("--trigger-file", metavar="FILE", help="Paced queries come as recorded: a time in ms a line."),
 ]
 DeadlineMs = Annotated[float | None, setting("--deadline-ms", "X", "Count the queries that take longer.", "none")]
-Warmup = Annotated[float | None, setting("--warmup", "S", "Seconds at most; it ends when times are steady.", "15")]
+Warmup = Annotated[float | None, setting("--warmup", "S", "Seconds of warm-up at most; steady times end it.", "15")]
 Duration = Annotated[float | None, setting("--duration", "S", "Seconds that each is timed at least.", "10")]
 Iterations = Annotated[int | None, setting("--iterations", "N", "Queries that each runs at least.", "100")]
 Percentiles = Annotated[
@@ -82,15 +84,13 @@ CheckLoadgen = Annotated[
     bool, typer.Option("--check-loadgen", help="Run MLPerf's loadgen too, and exit with 1 if it sees another time.")
 ]
 Baseline = Annotated[
-    Path | None, typer.Option("--baseline", metavar="FILE", help="An --output of before: exit with 1 if slower now.")
+    Path | None, typer.Option("--baseline", metavar="FILE", help="A file of --output: exit with 1 if slower than that.")
 ]
 MaxSlowdown = Annotated[
-    str | None, setting("--max-slowdown", "PCT", "Per cent that --baseline may be exceeded by.", "5%")
+    str | None, setting("--max-slowdown", "PCT", "Per cent by which --baseline may be exceeded.", "5%")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Judge by --baseline although machine or scenario differ.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with 1 if any check or an inconclusive gate stands against the figures.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 for any check, and for an inconclusive gate.")]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write every sample and fact as JSON.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a row for each query.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, one file.")]

@@ -155,9 +155,10 @@ def _about(candidate: CandidateSummary) -> list[str]:
             wanted = f"--iterations {2 * images.images} tells images from jitter"
             lines.append(f"{images.images} images ran {images.runs_per_image:.1f} times each; {wanted}")
         else:
-            spread = console.milliseconds(images.image_spread_ns), console.milliseconds(images.jitter_spread_ns)
-            share = f"{100 * images.image_share:.0f} % of the variance of {images.images} images is theirs"
-            lines.append(f"{share} (they spread over {spread[0]} ms, runs of one image over {spread[1]} ms)")
+            share = f"{100 * images.image_share:.0f} % of the variance comes from the {images.images} images"
+            lines.append(
+                f"{share}; runs of one and the same spread over {console.milliseconds(images.jitter_spread_ns)} ms"
+            )
         if images.active_tokens is not None:
             least, most = images.active_tokens_range
             if least == most:
