@@ -264,7 +264,7 @@ def _merged_otherwise(golden: Golden, patches: np.ndarray) -> tuple[MergedOtherw
 def _out_of_range(assignment: np.ndarray, tokens: int | None) -> np.ndarray:
     """Which images have a patch in a token that there is not: n booleans."""
     limit = assignment.shape[1] if tokens is None else tokens
-    wrong: np.ndarray = ((assignment < -1) | (assignment >= limit)).any(axis=1)
+    wrong: np.ndarray = np.any((assignment < -1) | (assignment >= limit), axis=1)
     return wrong
 
 

@@ -104,7 +104,8 @@ class _Scale:
     """How many tokens there would be for each one that there is, followed through the graph.
 
     Inside a stack of blocks the number of rows changes by merging, dropping and routing alone; between two stacks it
-    changes by the model's own downsampling. A stem that gives more than the first block takes was followed by a merge.
+    changes by the model's own downsampling. A stem that gives more than the first block takes was
+    followed by a merge; CLS, which no stem gives, is then left out of what there would be.
     """
 
     def __init__(self, batch: int) -> None:

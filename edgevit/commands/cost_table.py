@@ -18,7 +18,7 @@ def blocks_of(cost: Mapping[str, object]) -> tuple[BlockCost, ...]:
     Raises:
         InputError: they are not what edgevit writes.
     """
-    return build(tuple[BlockCost, ...], cost.get("blocks", []), "manifest.json: cost.blocks")  # type: ignore[arg-type]
+    return build(tuple[BlockCost, ...], cost.get("blocks", []), "manifest.json: cost.blocks")
 
 
 def saving(blocks: Sequence[BlockCost], batch: int) -> dict[str, Any] | None:

@@ -165,7 +165,7 @@ def _is_path(subject: str) -> bool:
 
 def _described(source: ModelSource) -> dict[str, Any]:
     """A model for programs: what it is and, where its graph can be made, what that costs."""
-    config = getattr(source.module, "config", None)
+    config: Any = getattr(source.module, "config", None)
     stored = source.name.endswith(".safetensors")
     record: dict[str, Any] = {"checkpoint" if stored else "model": source.name}
     record |= _of_catalog(source.name)

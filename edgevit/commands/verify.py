@@ -58,7 +58,12 @@ def _show(bundle: Path, parity: Parity) -> None:
     for step, share in enumerate(parity.tokens_agreeing, start=2):
         facts[f"tokens of step {step}"] = f"{100 * share:.4g} % as the source"
     ties = [f"{tie.image}: step {tie.step}, patch {tie.patch}, {tie.margin:.1e} apart" for tie in parity.near_ties]
-    if parity.tokens_agreeing:
+    if parity.patches_agreeing is not None:
+        facts["merged patches"] = f"{100 * parity.patches_agreeing:.4g} % as the source"
+        ties += [
+            f"{one.image}: {one.patches} patches merged otherwise" for one in parity.merged_otherwise if one.near_tie
+        ]
+    if parity.tokens_agreeing or parity.patches_agreeing is not None:
         facts["near-ties"] = "\n".join(ties) or "none"
     if parity.faults:
         facts["faults"] = "\n".join(parity.faults)

@@ -19,6 +19,13 @@ def test_a_bundle_that_answers_as_its_source_passes(edgevit, bundle):
     assert record["parity"]["tokens_agreeing"] == [1.0]
 
 
+def test_where_patches_are_merged_verify_says_how_many_ended_alike(edgevit, make_bundle):
+    outcome = edgevit("verify", make_bundle(merged=True))
+    assert outcome.status == 0
+    assert " ".join(outcome.out.split()).count("merged patches 100 % as the source") == 1
+    assert "merged patches" not in edgevit("verify", make_bundle("plain")).out
+
+
 def test_a_bundle_that_answers_otherwise_fails_after_saying_where(edgevit, make_bundle):
     outcome = edgevit("verify", make_bundle(wrong=True))
     assert outcome.status == 1
