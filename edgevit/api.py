@@ -53,6 +53,7 @@ def export_model(
     checkpoint: str | Path | None = None,
     num_classes: int | None = None,
     input_size: int | None = None,
+    schedule: str | None = None,
     labels: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     force: bool = False,
@@ -68,6 +69,7 @@ def export_model(
         checkpoint: weights (.safetensors) in place of those that ship; with a name only.
         num_classes: C, checked against the model.
         input_size: H = W in pixels, where the model does not say.
+        schedule: what a reduced model (`tome/NAME` and so on) reduces where, as text; see `edgevit export --help`.
         labels: C class names, in place of the model's.
         preprocess: from a picture to the input, in place of the model's.
         force: replace the bundle at `output`.
@@ -87,13 +89,16 @@ def export_model(
     with needs("export"):
         from edgevit.export.pipeline import export_bundle
         from edgevit.export.settings import ExportSettings
-        from edgevit.models.catalog import open_model, source_of
+        from edgevit.models.opening import open_model
+        from edgevit.models.source import source_of
 
     asked = ExportSettings(**settings)
     if isinstance(model, str):
         path = None if checkpoint is None else Path(checkpoint)
-        source = open_model(model, checkpoint=path, num_classes=num_classes, input_size=input_size)
+        source = open_model(model, checkpoint=path, num_classes=num_classes, input_size=input_size, schedule=schedule)
     else:
+        if schedule is not None:
+            raise InputError("a schedule goes with a model's name; build the module with it before exporting that")
         if checkpoint is not None:
             raise InputError("a checkpoint goes with a model's name; load it into the module before exporting that")
         # A copy, since exporting somebody's module must not take it out of training mode or off its device.
@@ -263,6 +268,8 @@ def train_model(
     *,
     output: str | Path,
     initial: str | Path | None = None,
+    schedule: str | None = None,
+    teacher: str | Path | None = None,
     resume: bool = False,
     calibrate: bool = False,
     val_share: float = 0.2,
@@ -279,6 +286,8 @@ def train_model(
         data: `train` and `val`, or one folder per class to be split.
         output: the folder of the run: `checkpoint.safetensors`, `metrics.json`, and the state to resume from.
         initial: a checkpoint of the same architecture to start from; its head is kept where the classes are the same.
+        schedule: what a reduced model reduces where, as text; that of `initial` or the method's by default.
+        teacher: a checkpoint of the same classes whose answers are to be met too.
         resume: go on with the run in `output`, to the same result as if it had never stopped.
         calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint.
         val_share: share of each class to hold out where there is no `val`.
@@ -300,6 +309,8 @@ def train_model(
         TrainSettings(**settings),
         Path(output),
         initial=None if initial is None else Path(initial),
+        schedule=schedule,
+        teacher=None if teacher is None else Path(teacher),
         resume=resume,
         calibrate=calibrate,
         val_share=val_share,
