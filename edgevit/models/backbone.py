@@ -19,6 +19,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgevit.errors import InputError
 from edgevit.models.backbone_config import TimmConfig
@@ -207,7 +208,8 @@ def _created(config: TimmConfig, *, asked_size: bool, usual: int) -> nn.Module:
     """timm's model with weights from a fixed seed, at an image size that it takes.
 
     What timm begins at zero is made random too: the graph of a model whose biases are zero, or whose last norm of a
-    branch multiplies with zero, is not the one that a trained model has.
+    branch multiplies with zero, is not the one that a trained model has. And batch norms see some noise: with the
+    statistics they begin with nothing is normalised, and after some stages the answer to every picture is the same.
     """
     size = config.image_size
     with torch.random.fork_rng(devices=[]):
@@ -216,12 +218,31 @@ def _created(config: TimmConfig, *, asked_size: bool, usual: int) -> nn.Module:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.endswith(("bias", "biases")) or not parameter.any():
-                    parameter.normal_(std=0.02)
+                    norm = parameter.ndim == 1 and name.endswith("weight")
+                    parameter.normal_(mean=0.5 if norm else 0.0, std=0.02)
+            _settle_batch_norms(model, size)
     step = _step(model)
     if size % step:
         near = f"{size // step * step} or {size // step * step + step}" if size > step else str(step)
         raise InputError(f"{config.name} takes images of a multiple of {step} pixels a side, not {size}; give {near}")
     return model
+
+
+def _settle_batch_norms(model: nn.Module, size: int) -> None:
+    """Give batch norms the statistics of a few images of noise, fine and coarse as pictures are."""
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    if norms:
+        noise = [functional.interpolate(torch.randn(2, 3, side, side), (size, size)) for side in (4, 16, 64, size)]
+        model(torch.cat(noise))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+        if norm.running_var is not None:  # a channel that hardly varied in so few images is not blown up
+            norm.running_var.clamp_(min=0.1 * norm.running_var.mean().item())
 
 
 def _sized(config: TimmConfig, size: int | None, usual: int) -> nn.Module:
