@@ -51,7 +51,7 @@ def info(subject: _Subject, input_size: _InputSize = None, schedule: _Schedule =
             console.show_json(bundle_record(bundle))
         else:
             show_bundle(bundle)
-            show_costs(bundle)
+            _show_costs(bundle)
         return
     record = _described(_source(subject, path, asked))
     if json:
@@ -89,7 +89,7 @@ def show_bundle(bundle: Bundle) -> None:
     console.show_facts(facts, title=str(bundle.path))
 
 
-def show_costs(bundle: Bundle) -> None:
+def _show_costs(bundle: Bundle) -> None:
     """Print what each block of a bundle's graph costs."""
     blocks = blocks_of(bundle.manifest.cost)
     if blocks:
