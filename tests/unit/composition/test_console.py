@@ -90,6 +90,25 @@ def test_progress_in_a_terminal_says_what_how_much_and_how_long(capsys, monkeypa
         assert part in captured.err
 
 
+def test_live_rows_are_silent_without_a_terminal(capsys):
+    with console.live_rows() as draw:
+        draw([("measuring", "50 %")])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_live_rows_in_a_terminal_are_drawn_anew_and_gone_at_the_end(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with console.live_rows() as draw:
+        draw([("[topk]", "4.1 ms")])
+        draw([("[topk]", "4.2 ms"), ("dense", console.faint("-"))])
+        shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.index("4.1 ms") < shown.err.index("4.2 ms")
+    assert "[topk]" in shown.err
+    assert capsys.readouterr().err.endswith("\x1b[2K")  # the last line, erased
+
+
 def test_the_estimate_goes_by_the_pace_since_the_first_call():
     times = iter([100.0, 110.0, 120.0])
     estimate = console._Estimate(lambda: next(times))
