@@ -207,7 +207,8 @@ def _evidence(parity: Parity, runtime: str) -> ParityEvidence:
         max_abs_error=parity.largest_difference,
         decisions_agreed=parity.decisions_agreeing,
         step_agreement=parity.tokens_agreeing,
-        near_ties=len(parity.near_ties),
+        near_ties=parity.near_tied,
+        patches_agreed=parity.patches_agreeing,
     )
 
 
