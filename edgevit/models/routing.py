@@ -8,6 +8,7 @@ the share of its softmax on depths that need the step, which for two depths is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from edgevit.models import tokens
 from edgevit.models.recursive import RecursiveViT
 from edgevit.spec import Selection
 
-__all__ = ["Choice", "Routed", "reference", "route_dense", "route_mask", "route_topk"]
+__all__ = ["Choice", "Routed", "blend", "reference", "route_by", "route_dense", "route_mask", "route_topk"]
 
 
 class Choice(NamedTuple):
@@ -45,7 +46,7 @@ def _routed(logits: Tensor, depth: Tensor, steps: int, choices: list[Choice], or
     return Routed(logits, depth, counts.to(torch.int32), tuple(choices), assignment)
 
 
-def _blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
+def blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
     """x + w (f(x) - x): B x n x D twice and the gate B x n."""
     return before + gate[..., None] * (after - before)
 
@@ -70,14 +71,38 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
     Raises:
         InputError: `threshold` without calibrated thresholds.
     """
+
+    def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
+        after = model.step(x, r, tokens.hide(active))
+        patches = x[:, 1:]
+        patches = torch.where(active[..., None], blend(patches, after[:, 1:], gate), patches)
+        return torch.cat([after[:, :1], patches], dim=1)
+
+    return route_by(model, image, selection, run)
+
+
+def route_by(
+    model: RecursiveViT, image: Tensor, selection: Selection | None, run: Callable[[Tensor, Tensor, Tensor, int], Tensor]
+) -> Routed:
+    """Decide which tokens are active at each step, and leave to `run` how the step is taken.
+
+    Args:
+        model: a model with a router.
+        image: B x 3 x H x W.
+        selection: the rule of an expert-choice router, `top-k` by default; None for token choice.
+        run: x B x (1 + N) x D, active B x N bool, gate B x N and the step (0-based) to x after that step: CLS and the
+            active patches updated, the others as they were.
+
+    Raises:
+        InputError: `threshold` without calibrated thresholds.
+    """
     config = model.config
     x, origin = model.enter(image)
     x = model.step(x, 0)
-    cls, patches = x[:, :1], x[:, 1:]
-    active = torch.ones(patches.shape[:2], dtype=torch.bool, device=x.device)
+    active = torch.ones(x.shape[0], x.shape[1] - 1, dtype=torch.bool, device=x.device)
     depth = active.to(torch.int32)
     choices: list[Choice] = []
-    plan = model.choose_depth(patches) if config.router == "token_choice" else None
+    plan = model.choose_depth(x[:, 1:]) if config.router == "token_choice" else None
     for r in range(1, config.recursions):
         if plan is not None:
             logits = plan
@@ -85,16 +110,14 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
             gate = torch.softmax(plan, dim=-1)[..., r:].sum(dim=-1)
             chosen = active & (plan.argmax(dim=-1) >= r)
         else:
-            logits = model.score(patches, r)
+            logits = model.score(x[:, 1:], r)
             gate = torch.sigmoid(logits)
             chosen = active & _expert_choice(model, logits, active, r, selection or "top-k")
         choices.append(Choice(logits, active, chosen))
         active = chosen
-        after = model.step(torch.cat([cls, patches], dim=1), r, tokens.hide(active))
-        patches = torch.where(active[..., None], _blend(patches, after[:, 1:], gate), patches)
-        cls = after[:, :1]
+        x = run(x, active, gate, r)
         depth = depth + active.to(torch.int32)
-    return _routed(model.readout(cls, patches), depth, config.recursions, choices, origin)
+    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, config.recursions, choices, origin)
 
 
 def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, selection: Selection) -> Tensor:
@@ -131,7 +154,7 @@ def route_topk(model: RecursiveViT, image: Tensor) -> Routed:
         before = tokens.gather(patches, index)
         gate = torch.sigmoid(tokens.gather(logits, index))
         after = model.step(torch.cat([cls, before], dim=1), r)
-        cls, patches = after[:, :1], _blend(before, after[:, 1:], gate)
+        cls, patches = after[:, :1], blend(before, after[:, 1:], gate)
         position = tokens.gather(position, index)
         depth = depth.scatter(1, position, r + 1)
     if model.reads_patches:

@@ -139,7 +139,16 @@ def test_hide_leaves_cls_and_the_active_patches_visible() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_hidden_key_has_no_weight_at_all(dtype: torch.dtype) -> None:
-    hidden = torch.tensor(HIDDEN, dtype=dtype)
-    assert torch.isfinite(hidden)
-    assert torch.softmax(torch.stack([torch.zeros((), dtype=dtype), hidden]), 0).tolist() == [1.0, 0.0]
+@pytest.mark.parametrize("excess", [-20.0, 0.0, 20.0, 36.0])
+def test_a_thousand_hidden_keys_weigh_nothing_even_where_they_would_win(dtype: torch.dtype, excess: float) -> None:
+    visible = torch.tensor([0.0, -3.0], dtype=dtype)
+    hidden = torch.full((1000,), excess, dtype=dtype) + HIDDEN
+    weights = torch.softmax(torch.cat([visible, hidden]), 0)
+    assert weights[2:].double().sum() < 1e-7
+    torch.testing.assert_close(weights[:2], torch.softmax(visible, 0), atol=1e-7, rtol=0)
+
+
+def test_a_hidden_key_leaves_no_denormal_behind() -> None:
+    """Multiplying by denormals is what makes a mask slow, so the least weight has to be a normal number."""
+    least = torch.softmax(torch.tensor([27.0, HIDDEN]), 0)[1].item()
+    assert least > torch.finfo(torch.float32).tiny
