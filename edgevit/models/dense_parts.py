@@ -44,7 +44,7 @@ class DenseParts(nn.Module):
 
     def _blocks(self) -> list[Block]:
         outer = [block for block in (self.model.first, self.model.last) if block is not None]
-        return [*outer[:1], *self.model.blocks, *outer[1:]]  # type: ignore[list-item]
+        return [*outer[:1], *self.model.blocks, *outer[1:]]
 
     def embed(self, image: Tensor) -> Tensor:
         """B x 3 x H x W to B x (1 + N) x D."""

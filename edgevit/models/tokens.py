@@ -149,11 +149,10 @@ def _one_hot(index: Tensor, length: int) -> Tensor:
 class Matching(NamedTuple):
     """Which tokens of A are merged into which of B, r of them."""
 
-    kept: (
-        Tensor | None
-    )  # B x (|A| - r) int64, ascending: positions in the sequence of those of A that stay; None if none
+    # B x (|A| - r) int64, ascending: positions in the sequence of those of A that stay; None if none do
+    kept: Tensor | None
     merged: Tensor  # B x r int64, the most alike first: positions in the sequence of those that are merged away
-    partner: Tensor  # B x r int64: which one of B each of them goes into
+    partner: Tensor  # B x r x 1 int64, a column for the comparison in `merge`: which one of B each of them goes into
 
 
 def mergeable(length: int, protected: int) -> int:
@@ -198,7 +197,7 @@ def match(keys: Tensor, r: int, protected: int) -> Matching:
     position = order * 2 + (protected + protected % 2)
     merged, rest = position.split([r, first - r], dim=1)
     kept, _ = ranked(rest, first - r, largest=False) if r < first else (None, None)
-    return Matching(kept, merged, gather(partner, order[:, :r])[..., 0])
+    return Matching(kept, merged, gather(partner, order[:, :r]))
 
 
 def _likeness(keys: Tensor, protected: int) -> Tensor:
@@ -228,7 +227,7 @@ def merge(x: Tensor, size: Tensor | None, matching: Matching, protected: int) ->
     rows = torch.cat([part for part in (leading, matching.kept, of_b) if part is not None], dim=1)
     # For each token that is merged away a row, which marks what it goes into; nothing goes into the part before B.
     into = torch.arange(of_b.shape[1] - rows.shape[1], of_b.shape[1], device=device)
-    onto = matching.partner[..., None] == into  # B x r x (N - r)
+    onto = matching.partner == into  # B x r x (N - r)
     one = x.new_ones(onto.shape[1], 1)
     if size is None:
         weight = onto.to(x.dtype).transpose(1, 2)
@@ -240,7 +239,7 @@ def merge(x: Tensor, size: Tensor | None, matching: Matching, protected: int) ->
         before = gather(each, rows)
         after = before + weight @ one
         total = gather(x, rows) * before + weight @ gather(x, matching.merged)
-    return total / after, after[:, protected:, 0]
+    return total / after, after[:, protected:].flatten(1)
 
 
 def successors(matching: Matching, length: int, protected: int) -> Tensor:
@@ -260,7 +259,7 @@ def successors(matching: Matching, length: int, protected: int) -> Tensor:
     device = merged.device
     of_b = torch.arange(protected + 1 - protected % 2, length, 2, device=device)
     index = [merged, of_b.expand(batch, -1)]
-    value = [partner + stay, torch.arange(stay, stay + len(of_b), device=device).expand(batch, -1)]
+    value = [partner.flatten(1) + stay, torch.arange(stay, stay + len(of_b), device=device).expand(batch, -1)]
     if kept is not None:
         index.append(kept)
         value.append(torch.arange(stay, device=device).expand(batch, -1))
