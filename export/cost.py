@@ -127,6 +127,8 @@ class _Scale:
             # Of attention in windows, or linear in the tokens, only one side or the number of products would grow.
             among_all = sum(side == self._rows // self._batch for side in product.sides)
             return product.flops * self._factor ** (2 if among_all >= 2 else 1)
+        if product.rows_in <= self._batch:  # a branch over what was pooled, as squeeze-and-excite
+            return product.flops
         entered = stack != self._stack
         if not entered or (not self._stack and 1 < product.rows_in < self._rows):
             self._factor *= self._rows / product.rows_in
