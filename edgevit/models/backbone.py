@@ -74,8 +74,7 @@ def inference_form(module: _Module, image_size: int) -> _Module:
     Attention is decomposed by timm's own switch of each module, branches that timm can fuse are fused, and attention
     biases that timm caches are looked up, so that no graph has to look them up again.
     """
-    form = copy.deepcopy(module).cpu().eval().requires_grad_(False)
-    form = reparameterize_model(form, inplace=True)
+    form = reparameterize_model(copy.deepcopy(module).cpu().eval(), inplace=True).requires_grad_(False)
     for part in form.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
