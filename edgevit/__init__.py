@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgevit.api import (
         FolderEvaluation,
+        candidate_names,
+        check_loadgen,
         evaluate,
         export_model,
         load,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FolderEvaluation",
     "__version__",
+    "candidate_names",
+    "check_loadgen",
     "evaluate",
     "export_model",
     "load",

@@ -182,6 +182,7 @@ def verify_bundle(
             asked.atol if atol is None else atol,
             asked.rtol if rtol is None else rtol,
             count,
+            tokens=opened.manifest.reduction.tokens[-1] if opened.manifest.reduction is not None else None,
         )
 
 

@@ -54,7 +54,7 @@ def _models() -> _Rows:
             "name": entry.name,
             "parameters": entry.parameters,
             "image_size": entry.config.image_size,
-            "router": entry.config.router,
+            "router": getattr(entry.config, "router", "none"),
             "ships_weights": entry.weights is not None and entry.weights.exists(),
             "description": entry.description,
         }

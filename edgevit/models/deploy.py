@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgevit.errors import InputError
+from edgevit.models.adaptive import route_adaptive
 from edgevit.models.layers import Attention, decomposed_attention
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.reduced_config import ReducedConfig
-from edgevit.models.reduction import Reduced, ReducedModel
+from edgevit.models.reduction import HasInferenceForm, Reduced, ReducedModel
 from edgevit.models.routing import Routed, route_dense, route_mask, route_topk
 from edgevit.spec import ReductionSpec, RoutingMode, RoutingSpec, Selection
 
@@ -120,15 +121,17 @@ def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True)
         trace: whether `depth` and `counts` are outputs, where there is routing, and `assignment`, where tokens are
             reduced.
     """
-    own_form = getattr(model, "inference_form", None)  # of what is built on timm, which knows its own switches
-    model = own_form() if own_form is not None else copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    if isinstance(model, HasInferenceForm):  # what is built on timm has switches of its own
+        model = model.inference_form()
+    else:
+        model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     for module in list(model.modules()):
         if isinstance(module, Attention):
             module.attend = decomposed_attention
         if type(module) is nn.Sequential:  # a subclass may have a forward of its own
             _fold_batch_norms(module)
     reduction = reduction_spec(model)
-    names = ("logits",)
+    names: tuple[str, ...] = ("logits",)
     if trace and routing is not None:
         names += ("depth", "counts")
     if trace and reduction is not None:
@@ -142,6 +145,10 @@ def deploy(model: nn.Module, routing: RoutingSpec | None, *, trace: bool = True)
     recursive = model
     if routing is None:
         return Deployed(model, lambda image: route_dense(recursive, image), names)
+    if routing.mode == "adaptive":
+        return Deployed(
+            model, lambda image: route_adaptive(recursive, image, routing.budgets, routing.selection), names
+        )
     if routing.mode == "topk":
         return Deployed(model, lambda image: route_topk(recursive, image), names)
     return Deployed(model, lambda image: route_mask(recursive, image, routing.selection), names)

@@ -10,9 +10,10 @@ from edgevit.models.backbone import CARRIERS, Layout, TimmClassifier, layout_of,
 from edgevit.models.efficientvit_ltm import MergedEfficientViT
 from edgevit.models.grid_reduced import GridReducedViT, halved, plan_sites
 from edgevit.models.mobilevit_ltm import MergedMobileViT
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
 from edgevit.models.schedule import parse_pairs, parse_schedule
 from edgevit.models.swin_ltm import MergedSwin
+from edgevit.spec import Method
 
 __all__ = ["GridReducedViT", "grid_family", "timm_schedule"]
 

@@ -8,16 +8,16 @@ from typing import Any, get_args
 
 from edgevit.errors import InputError
 from edgevit.extras import needs
-from edgevit.models.architecture import Architecture, load_plain, plain_of, seeded, with_classes
+from edgevit.models.architecture import Architecture, config_of, load_plain, plain_of, seeded, with_classes
 from edgevit.models.backbone_config import TimmConfig
 from edgevit.models.catalog import CATALOG, entry_named
 from edgevit.models.checkpoint import holds_checkpoint, load_checkpoint
 from edgevit.models.recursive import EarlyMerge, RecursiveConfig
 from edgevit.models.reduced_config import ReducedConfig
-from edgevit.models.reduction import Method
 from edgevit.models.schedule import parse_schedule
 from edgevit.models.source import IMAGENET_MEAN, IMAGENET_STD, ModelSource, from_function, numbered
 from edgevit.preprocess import Preprocess
+from edgevit.spec import Method
 
 __all__ = ["open_model"]
 
@@ -138,7 +138,7 @@ def _filled(name: str, config: Architecture, path: Path, *, scheduled: bool = Fa
         scheduled: whether the schedule was asked for, so that a checkpoint with another one does not fit.
     """
     stored = load_checkpoint(path)
-    theirs = stored.model.config
+    theirs = config_of(stored.model)
     if _shape(theirs, scheduled) == _shape(config, scheduled):
         return ModelSource(name, stored.model, stored.labels, stored.preprocess, stored.sha256)
     if _shape(theirs, True) != _shape(plain_of(config), True) or theirs == config:

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 from edgevit.errors import InputError
 from edgevit.models.backbone_config import TimmConfig
 from edgevit.models.recursive import RecursiveConfig
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
+from edgevit.spec import Method
 
 __all__ = ["ReducedConfig", "Variant", "check_schedule"]
 

@@ -13,9 +13,16 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-__all__ = ["Attended", "Method", "Reduced", "ReducedAt", "ReducedModel", "Reducer", "SequenceBackbone", "Stream"]
-
-Method = Literal["tome", "ltm", "dynamicvit", "evit"]
+__all__ = [
+    "Attended",
+    "HasInferenceForm",
+    "Reduced",
+    "ReducedAt",
+    "ReducedModel",
+    "Reducer",
+    "SequenceBackbone",
+    "Stream",
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,14 @@ class SequenceBackbone(Protocol):
 
     def read(self, stream: Stream) -> tuple[Tensor, Tensor]:
         """The features B x F and the logits B x C; a mean over the patches weighs each token by its size."""
+
+
+@runtime_checkable
+class HasInferenceForm(Protocol):
+    """A module that knows best how to become one for inference."""
+
+    def inference_form(self) -> nn.Module:
+        """A copy on the CPU, in eval mode and without gradients, that answers the same and traces well."""
 
 
 @runtime_checkable

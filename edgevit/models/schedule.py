@@ -18,7 +18,8 @@ import re
 
 from edgevit.errors import InputError
 from edgevit.models.reduced_config import check_schedule
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
+from edgevit.spec import Method
 
 __all__ = ["parse_pairs", "parse_schedule", "schedule_text"]
 

@@ -17,7 +17,8 @@ from edgevit.export.shapes import with_shapes
 from edgevit.models.architecture import seeded
 from edgevit.models.recursive import RecursiveConfig
 from edgevit.models.reduced_config import ReducedConfig
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
+from edgevit.spec import Method
 from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
 

@@ -15,7 +15,8 @@ from edgevit.models.layers import Attention, decomposed_attention
 from edgevit.models.recursive import EarlyMerge, Pool, RecursiveConfig, RecursiveViT
 from edgevit.models.reduced import ReducedViT, reduced_model
 from edgevit.models.reduced_config import ReducedConfig
-from edgevit.models.reduction import Method, ReducedAt, Stream
+from edgevit.models.reduction import ReducedAt, Stream
+from edgevit.spec import Method
 
 BASE = RecursiveConfig(
     image_size=32, patch_size=8, classes=3, width=16, heads=2, depth=3, recursions=1, router="none", capacities=(1.0,),

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
+from edgevit.spec import Method
 from edgevit.models.schedule import parse_pairs, parse_schedule, schedule_text
 
 

@@ -15,7 +15,8 @@ from edgevit.models.architecture import build
 from edgevit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgevit.models.recursive import RecursiveViT, dense_twin
 from edgevit.models.reduced_config import ReducedConfig
-from edgevit.models.reduction import Method, ReducedAt
+from edgevit.models.reduction import ReducedAt
+from edgevit.spec import Method
 from edgevit.training.evaluate import evaluate_model
 from edgevit.training.layers_by_name import layers_of, stem_of
 from edgevit.training.loop import Progress, train
