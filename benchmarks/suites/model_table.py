@@ -22,6 +22,8 @@ MODELS = (
     ("steel-dense", "dense", None),
     ("steel-recursive", "topk", None),
     ("steel-adaptive", "mask", "threshold"),
+    ("steel-ltm", "dense", None),
+    ("steel-tome", "dense", None),
 )
 
 
