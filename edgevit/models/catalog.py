@@ -66,7 +66,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         "steel-ltm", "steel defects; the plain ViT with learned merging, fine-tuned",
         ReducedConfig(base=_STEEL_DENSE, method="ltm", schedule=(ReducedAt(2, 128), ReducedAt(6, 64))),
-        None,
+        _WEIGHTS / "steel-ltm.safetensors",
     ),
     CatalogEntry(
         "steel-tome", "steel defects; the plain ViT with ToMe, untrained for it",
