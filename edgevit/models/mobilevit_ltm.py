@@ -37,7 +37,8 @@ class MergedMobileViT(GridReducedViT):
         return stages, (side, side)
 
     def _walk(self, image: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        x, masks, i = self.backbone.stem(image), {}, 0
+        masks: dict[int, Tensor] = {}
+        x, i = self.backbone.stem(image), 0
         for block in (block for stage in self.backbone.stages for block in stage):
             depth = len(block.transformer) if _attends(block) else 0
             if any(site.merges for site in self.sites[i : i + depth]):

@@ -53,8 +53,8 @@ def load_timm_weights(module: nn.Module, path: Path) -> TimmWeights:
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     wanted = model.state_dict()
     if {name: tensor.shape for name, tensor in tensors.items()} != {name: ours.shape for name, ours in wanted.items()}:
-        _check_head(model, tensors, path)
         tensors = _adapted(model, tensors)
+        _check_head(model, tensors, path)
     check_weights(model, tensors, str(path))
     model.load_state_dict(dict(tensors))
     theirs = {id(value) for value in model.state_dict(keep_vars=True).values()}
