@@ -123,4 +123,7 @@ def _mean(patches: Tensor, stream: Stream) -> Tensor:
     weight = torch.ones_like(patches[..., 0])
     for factor in (stream.size, stream.keep):
         weight = weight if factor is None else weight * factor
-    return ((weight / weight.sum(dim=1, keepdim=True))[:, None, :] @ patches)[:, 0]
+    total = weight.sum(dim=1, keepdim=True)
+    if stream.keep is not None:
+        total = total.clamp(min=1.0)  # a mask that was drawn may let no patch through
+    return ((weight / total)[:, None, :] @ patches)[:, 0]

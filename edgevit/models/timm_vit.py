@@ -90,7 +90,10 @@ class TimmViT(nn.Module):
         weights = [weight for weight in (stream.size, stream.keep) if weight is not None]
         if weights:
             weight = torch.stack(weights).prod(dim=0) if len(weights) > 1 else weights[0]
-            pooled = (tokens * (weight / weight.sum(dim=1, keepdim=True))[:, :, None]).sum(dim=1)
+            total = weight.sum(dim=1, keepdim=True)
+            if stream.keep is not None:
+                total = total.clamp(min=1.0)  # a mask that was drawn may let no patch through
+            pooled = (tokens * (weight / total)[:, :, None]).sum(dim=1)
         else:
             pooled = tokens.mean(dim=1)
         features = model.head_drop(model.fc_norm(pooled))

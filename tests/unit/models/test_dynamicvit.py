@@ -120,3 +120,10 @@ def test_the_gap_is_a_share_of_the_spread() -> None:
 def test_a_width_that_cannot_be_quartered_is_refused() -> None:
     with pytest.raises(InputError, match="halves the width twice; 6 is no multiple of 4"):
         KeepPredictor(6)
+
+
+def test_a_mean_over_no_patch_at_all_is_a_number() -> None:
+    parts = DenseParts(RecursiveViT(BASE))
+    stream = Stream(torch.randn(2, 17, 16), 1, None, keep=torch.zeros(2, 16))
+    features, logits = parts.read(stream)
+    assert torch.isfinite(features).all() and torch.isfinite(logits).all()

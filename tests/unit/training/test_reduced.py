@@ -32,8 +32,7 @@ METHODS: tuple[Method, ...] = ("tome", "ltm", "dynamicvit", "evit")
 
 
 def reduced(method: Method) -> ReducedConfig:
-    base = replace(DENSE, pool="cls") if method == "dynamicvit" else DENSE  # its own models read CLS alone
-    return ReducedConfig(base=base, method=method, schedule=(ReducedAt(1, 10), ReducedAt(2, 6)))
+    return ReducedConfig(base=DENSE, method=method, schedule=(ReducedAt(1, 10), ReducedAt(2, 6)))
 
 
 def content(folder: Path) -> dict[str, bytes]:
