@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from edgevit.export.cost import count
 from edgevit.export.fold_constants import fold_constants
 from edgevit.export.name_nodes import name_new_nodes, name_nodes
+from edgevit.export.scale_queries import scale_queries
 from edgevit.export.shapes import with_shapes
 from edgevit.export.share_weights import share_weights, strip_notes
 from edgevit.export.simplify import simplified
@@ -158,3 +159,51 @@ def test_a_product_that_is_not_counted_is_named() -> None:
         ' { logits = Einsum<equation="ij,jk->ik">(image, w) }'
     )
     assert count(with_shapes(ir.from_proto(parser.parse_model(text)))).uncounted == ("Einsum",)
+
+
+ATTENTION = """
+<ir_version: 10, opset_import: ["" : 20]>
+g (float[2,6,4] image, float[2,4,6] k) => (float[2,6,6] logits)
+<float factor = {{0.5}}, float[6] mask = {{0.0, 3.0, -2.0, 1.0, 0.5, -9.0}}, float[4] wide = {{1.0, 2.0, 3.0, 4.0}}>
+{{ {body} }}
+"""
+
+
+def attention(body: str) -> ir.Model:
+    return ir.from_proto(parser.parse_model(ATTENTION.format(body=body)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = MatMul(image, k) t = Mul(s, factor) logits = Softmax<axis = -1>(t)",
+        "s = MatMul(image, k) t = Mul(factor, s) logits = Softmax<axis = -1>(t)",
+        "s = MatMul(image, k) t = Div(s, factor) u = Add(t, mask) logits = Softmax<axis = -1>(u)",
+        "s = MatMul(image, k) t = Mul(s, factor) u = Add(mask, t) logits = Softmax<axis = -1>(u)",
+    ],
+)
+def test_a_factor_of_the_scores_goes_to_the_queries(body: str) -> None:
+    rng = np.random.default_rng(3)
+    feeds = {"image": rng.standard_normal((2, 6, 4)), "k": rng.standard_normal((2, 4, 6))}
+    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    model = attention(body)
+    before = ReferenceEvaluator(ir.to_proto(model)).run(None, feeds)[0]
+    scale_queries(model)
+    assert operators(model)[:2] in (["Mul", "MatMul"], ["Div", "MatMul"])
+    np.testing.assert_allclose(ReferenceEvaluator(ir.to_proto(model)).run(None, feeds)[0], before, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # of a query each, which is no factor of the scores; divided by the scores; read by somebody else
+        "q = Mul(image, wide) s = MatMul(q, k) logits = Softmax<axis = -1>(s)",
+        "s = MatMul(image, k) t = Div(factor, s) logits = Softmax<axis = -1>(t)",
+        "s = MatMul(image, k) t = Mul(s, factor) u = Softmax<axis = -1>(t) logits = Add(u, s)",
+    ],
+)
+def test_scores_that_are_not_simply_scaled_are_left_alone(body: str) -> None:
+    model = attention(body)
+    before = operators(model)
+    scale_queries(model)
+    assert operators(model) == before
