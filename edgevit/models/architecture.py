@@ -16,7 +16,17 @@ from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.reduced import reduced_model
 from edgevit.models.reduced_config import ReducedConfig
 
-__all__ = ["Architecture", "build", "config_of", "load_plain", "parameters_of", "plain_of", "seeded", "with_classes"]
+__all__ = [
+    "Architecture",
+    "build",
+    "config_of",
+    "load_plain",
+    "parameters_of",
+    "plain_of",
+    "plain_weights",
+    "seeded",
+    "with_classes",
+]
 
 Architecture = RecursiveConfig | ReducedConfig | TimmConfig
 
@@ -54,7 +64,8 @@ def seeded(config: Architecture) -> nn.Module:
 
 def parameters_of(config: Architecture) -> int:
     """Numbers it holds, each shared one counted once; edgevit's own models take no memory for the counting."""
-    with torch.device("meta"):
+    of_timm = isinstance(plain_of(config), TimmConfig)  # which computes with its buffers as it builds
+    with torch.device("cpu" if of_timm else "meta"):
         return sum(parameter.numel() for parameter in build(config).parameters())
 
 
@@ -88,12 +99,19 @@ def plain_of(config: Architecture) -> Architecture:
     return config
 
 
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model without reduction by its own names; those of timm's are timm's."""
+    inner = model.model if isinstance(config_of(model), TimmConfig) else model
+    assert isinstance(inner, nn.Module)
+    return dict(inner.state_dict())
+
+
 def load_plain(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
     """Fill a reduced model with the weights of the plain one, which must be exactly its own.
 
     Args:
         model: what `build` made of a config with a reduction.
-        weights: by the names of the plain model's state dict.
+        weights: by the names of the plain model's state dict, as `plain_weights` gives them.
         where: what they are, for errors: the file's path.
 
     Returns:

@@ -8,7 +8,15 @@ from typing import Any, get_args
 
 from edgevit.errors import InputError
 from edgevit.extras import needs
-from edgevit.models.architecture import Architecture, config_of, load_plain, plain_of, seeded, with_classes
+from edgevit.models.architecture import (
+    Architecture,
+    config_of,
+    load_plain,
+    plain_of,
+    plain_weights,
+    seeded,
+    with_classes,
+)
 from edgevit.models.backbone_config import TimmConfig
 from edgevit.models.catalog import CATALOG, entry_named
 from edgevit.models.checkpoint import holds_checkpoint, load_checkpoint
@@ -144,7 +152,7 @@ def _filled(name: str, config: Architecture, path: Path, *, scheduled: bool = Fa
     if _shape(theirs, True) != _shape(plain_of(config), True) or theirs == config:
         raise InputError(f"{path}: a checkpoint of another architecture than {name}; give the model it was trained as")
     module = seeded(with_classes(config, theirs.classes))
-    fresh = load_plain(module, stored.model.state_dict(), str(path))
+    fresh = load_plain(module, plain_weights(stored.model), str(path))
     return ModelSource(name, module, stored.labels, stored.preprocess, stored.sha256, fresh)
 
 
