@@ -30,16 +30,22 @@ def write_png(path: Path, picture: Image) -> None:
     atomic_write(path, encoded.getvalue())
 
 
-def names_beside(files: Sequence[Path], drawn: str) -> list[str]:
-    """A name for a drawing of the depth of each file: `7.depth.png` for `a/7.jpg`, and `7-2.depth.png` for a `b/7.png`.
+def names_beside(files: Sequence[Path], drawn: str, folder: Path) -> list[str]:
+    """A name in `folder` for a drawing of each file: `7.depth.png` for `a/7.jpg`, and `7-2.depth.png` for a `b/7.png`.
 
-    The ending keeps a drawing from replacing a picture in the same folder.
+    Args:
+        files: the pictures, none of which a drawing replaces.
+        drawn: what is drawn of them: `depth`.
+        folder: where the drawings go.
     """
+    place = folder.resolve()
+    taken = {file.name for file in files if file.parent.resolve() == place}
     names: list[str] = []
     for file in files:
         number, name = 1, f"{file.stem}.{drawn}.png"
-        while name in names:
+        while name in taken:
             number += 1
             name = f"{file.stem}-{number}.{drawn}.png"
+        taken.add(name)
         names.append(name)
     return names

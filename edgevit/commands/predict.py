@@ -15,6 +15,7 @@ from edgevit.errors import InputError
 if TYPE_CHECKING:
     from edgevit.preprocess import Preprocess
     from edgevit.runtimes.prediction import Prediction
+    from edgevit.runtimes.session import Session
 
 __all__ = ["predict"]
 
@@ -37,28 +38,60 @@ def predict(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Label pictures, and show where the model looked."""
+    """Label pictures, and show where the model looked.
+
+    A picture that cannot be read is named and left out, and the exit status is 2.
+    """
+    if overlay is not None:
+        _check_overlay(overlay, images)
     files = _files(images)
-    predictions: list[Prediction] = []
+    answers: list[Prediction | InputError] = []
     with api.load(bundle, runtime, threads) as session, console.progress() as tell:
         batch, preprocess = session.bundle.manifest.input.shape[0], session.bundle.manifest.preprocess
         for start in range(0, len(files), batch):
             tell(start / len(files), files[start].name)
-            predictions += session.predict(files[start : start + batch])
+            answers += _answers(session, files[start : start + batch])
+    refused = [answer for answer in answers if isinstance(answer, InputError)]
+    if len(refused) == len(files) == 1:
+        raise refused[0]
+    for error in refused:
+        console.note(f"left out: {error}")
+    answered = [(file, one) for file, one in zip(files, answers, strict=True) if not isinstance(one, InputError)]
+    labelled, predictions = [file for file, _ in answered], [prediction for _, prediction in answered]
     if overlay is not None:
-        _draw(files, predictions, preprocess, overlay)
+        _draw(labelled, predictions, preprocess, overlay)
     if json:
         console.show_json([prediction.to_dict() for prediction in predictions])
-    else:
-        _show(files, predictions)
-    if overlay is not None:
+    elif predictions:
+        _show(labelled, predictions)
+    if overlay is not None and predictions:
         console.note(f"overlays in {overlay}")
+    if refused:
+        raise InputError(f"{len(refused)} of {len(files)} pictures were left out, as said above; mend or remove them")
+
+
+def _check_overlay(overlay: Path, images: Sequence[Path]) -> None:
+    """Refuse a folder for drawings whose pictures are read: the next run would take the drawings for pictures."""
+    place = overlay.resolve()
+    for folder in (image.resolve() for image in images if image.is_dir()):
+        if folder == place or folder in place.parents:
+            raise InputError(f"--overlay {overlay}: lies in {folder}, whose pictures are read; give a folder outside")
 
 
 def _files(images: Sequence[Path]) -> list[Path]:
     from edgevit.image_folder import list_images
 
     return [file for image in images for file in (list_images(image) if image.is_dir() else [image])]
+
+
+def _answers(session: Session, files: Sequence[Path]) -> list[Prediction | InputError]:
+    """The answer for each picture of a batch, or what is wrong with it: a bad one keeps no other back."""
+    try:
+        return [*session.predict(list(files))]
+    except InputError as error:
+        if len(files) == 1:
+            return [error]
+        return [answer for file in files for answer in _answers(session, [file])]
 
 
 def _draw(files: Sequence[Path], predictions: Sequence[Prediction], preprocess: Preprocess, folder: Path) -> None:
@@ -69,7 +102,7 @@ def _draw(files: Sequence[Path], predictions: Sequence[Prediction], preprocess: 
 
     routed, merged = _traced(predictions)
     drawn = "trace" if routed and merged else "tokens" if merged else "depth"
-    for file, name, prediction in zip(files, names_beside(files, drawn), predictions, strict=True):
+    for file, name, prediction in zip(files, names_beside(files, drawn, folder), predictions, strict=True):
         seen = preprocess.resized(file) if preprocess.resize == "crop" else open_image(file)
         overlay = draw_traces(seen, prediction.routing, prediction.merging)
         if overlay is None:

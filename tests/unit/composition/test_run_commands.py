@@ -147,14 +147,53 @@ def test_an_overlay_of_a_bundle_without_a_trace_is_refused(edgevit, make_bundle,
     assert not (tmp_path / "seen").exists()
 
 
-def test_one_bad_picture_leaves_nothing_half_written(edgevit, bundle, pictures, tmp_path):
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_bad_picture_is_named_and_keeps_no_other_back(edgevit, make_bundle, pictures, tmp_path, batch):
+    folder = pictures / "red"
+    (folder / "0.png").write_bytes(b"no picture")
+    (folder / "3.png").write_bytes(b"")
+    outcome = edgevit("predict", make_bundle(batch=batch), folder, "--overlay", tmp_path / "seen", "--json")
+    assert outcome.status == 2
+    assert [(entry["image"], entry["label"]) for entry in outcome.json] == [
+        (str(folder / "1.png"), "red"), (str(folder / "2.png"), "blue"),
+    ]  # fmt: skip
+    lines = outcome.err.splitlines()
+    assert lines[0].startswith(f"left out: {folder / '0.png'}: not an image; ")
+    assert lines[1].startswith(f"left out: {folder / '3.png'}: is empty, ")
+    assert lines[-1] == "error: 2 of 4 pictures were left out, as said above; mend or remove them"
+    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["1.depth.png", "2.depth.png"]
+    table = edgevit("predict", make_bundle("again", batch=batch), folder).out
+    assert len(table.splitlines()) == 3
+
+
+def test_where_no_picture_can_be_read_there_is_no_result(edgevit, bundle, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    outcome = edgevit("predict", bundle, pictures / "red", broken, "--overlay", tmp_path / "seen", "--json")
-    assert outcome.status == 2
-    assert "not an image" in outcome.error
-    assert outcome.out == ""
+    alone = edgevit("predict", bundle, broken, "--overlay", tmp_path / "seen", "--json")
+    assert (alone.status, alone.out) == (2, "")
+    assert "not an image" in alone.error
+    both = edgevit("predict", bundle, broken, tmp_path / "none.png", "--overlay", tmp_path / "seen")
+    assert (both.status, both.out) == (2, "")
+    assert len(both.err.splitlines()) == 3
     assert not (tmp_path / "seen").exists()
+
+
+@pytest.mark.parametrize("place", [".", "seen"])
+def test_drawings_do_not_go_where_pictures_are_read(edgevit, bundle, pictures, place):
+    outcome = edgevit("predict", bundle, pictures, "--overlay", pictures / place)
+    assert outcome.status == 2
+    assert "whose pictures are read; give a folder outside" in outcome.error
+    assert not list(pictures.rglob("*.depth.png"))
+
+
+def test_a_drawing_replaces_no_picture_that_has_the_name_of_one(edgevit, bundle, pictures):
+    folder = pictures / "red"
+    (folder / "2.png").rename(folder / "1.depth.png")
+    before = (folder / "1.depth.png").read_bytes()
+    files = folder / "1.png", folder / "1.depth.png"
+    assert edgevit("predict", bundle, *files, "--overlay", folder).status == 0
+    assert (folder / "1.depth.png").read_bytes() == before
+    assert (folder / "1-2.depth.png").is_file()
 
 
 @pytest.mark.usefixtures("no_torch")
