@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgevit import strict_json
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, sha256
-from edgevit.models.architecture import Architecture, build, config_of
+from edgevit.models.architecture import Architecture, build, config_of, plain_of
 from edgevit.models.fitting import check_weights
 from edgevit.models.recursive import RecursiveConfig
 from edgevit.models.tensor_file import metadata_of, pack, read_tensor_file, unpack
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if metadata.get("format") != _FORMAT:
         raise InputError(
             f"{path}: no edgevit checkpoint (format '{metadata.get('format', 'none')}', wanted '{_FORMAT}'); "
-            "plain weights go with a model name: --checkpoint FILE"
+            "give one that edgevit train wrote; weights alone are taken for timm's models and package.module:function"
         )
     if set(metadata) != _METADATA:
         raise InputError(
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     config = _config(metadata["config"], f"{path}: config")
     labels = strict_json.decode(tuple[str, ...], metadata["labels"].encode(), f"{path}: labels")
     preprocess = strict_json.decode(Preprocess, metadata["preprocess"].encode(), f"{path}: preprocess")
-    if isinstance(config, RecursiveConfig):
+    if isinstance(plain_of(config), RecursiveConfig):
         # Without memory until the weights are known to fit: a config of absurd numbers must not take the machine down.
         # It also skips the initialisation, and leaves the caller's random state alone.
         with torch.device("meta"):
@@ -115,7 +115,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         check_weights(model, tensors, str(path))
         model.to_empty(device="cpu").load_state_dict(tensors)
     else:
-        # These compute buffers from their config that no file stores, and so need the memory.
+        # Those of timm compute buffers from their config that no file stores, and so need the memory.
         with torch.random.fork_rng(devices=[]):
             model = build(config)
         check_weights(model, tensors, str(path))

@@ -58,13 +58,7 @@ def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         tensors = load(data)
     except (SafetensorError, KeyError, ValueError) as error:  # the last two: a type of number torch does not have
-        if _looks_pickled(data):
-            raise InputError(
-                f"{where}: a pickle, which can run code when opened; wanted .safetensors: "
-                "load it where you trust it and save its state_dict with safetensors.torch.save_file"
-            ) from error
-        reason = " ".join(str(error).split())
-        raise InputError(f"{where}: truncated, damaged or no safetensors ({reason}); get a whole copy of it") from error
+        raise _refused(data, where, error) from error
     metadata = metadata_of(data, where)
     digest = metadata.pop(_DIGEST, None)
     if digest is not None and digest != _digest(tensors, metadata):
@@ -88,9 +82,26 @@ def metadata_of(data: bytes, where: str) -> dict[str, str]:
     Raises:
         InputError: there is no such header.
     """
-    header = strict_json.parse(data[8 : 8 + int.from_bytes(data[:8], "little")], f"{where}: header")
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    try:
+        header = strict_json.parse(data[8 : 8 + int.from_bytes(data[:8], "little")], "header")
+    except InputError as error:
+        raise _refused(data, where, error) from error
+    metadata = header.get("__metadata__") or {} if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        raise _refused(data, where, "a header without named text")
     return {str(key): str(value) for key, value in metadata.items()}
+
+
+def _refused(data: bytes, where: str, reason: object) -> InputError:
+    """What to say of bytes that are no safetensors."""
+    if _looks_pickled(data):
+        return InputError(
+            f"{where}: a pickle, which can run code when opened; wanted .safetensors: "
+            "load it where you trust it and save its state_dict with safetensors.torch.save_file"
+        )
+    return InputError(
+        f"{where}: truncated, damaged or no safetensors ({' '.join(str(reason).split())}); get a whole copy of it"
+    )
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

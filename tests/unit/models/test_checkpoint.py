@@ -15,11 +15,15 @@ from torch import nn
 
 from edgevit.errors import InputError
 from edgevit.files import sha256
-from edgevit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgevit.models.architecture import seeded
+from edgevit.models.checkpoint import Checkpoint, holds_checkpoint, load_checkpoint, save_checkpoint
 from edgevit.models.fitting import load_weights
-from edgevit.models.recursive import RecursiveConfig, RecursiveViT
+from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
+from edgevit.models.reduced_config import ReducedConfig
+from edgevit.models.reduction import ReducedAt
 from edgevit.models.tensor_file import pack, unpack
 from edgevit.preprocess import Preprocess
+from edgevit.spec import Method
 
 CONFIG = RecursiveConfig(
     image_size=8, patch_size=4, classes=2, width=4, heads=2, depth=1, recursions=2, capacities=(1.0, 0.5),
@@ -201,6 +205,25 @@ def test_a_header_whose_length_looks_like_a_pickle_is_no_pickle(start: bytes) ->
     assert unpack(data, "file")[0]["x"].tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("metadata", [5, "text", [1], {"x": 1}, None, []])
+def test_whether_a_file_holds_a_checkpoint_is_asked_of_any_header(metadata: object, tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": metadata}).encode()
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    try:
+        assert not holds_checkpoint(path)
+    except InputError as error:
+        assert str(error).startswith(f"{path}: truncated, damaged or no safetensors (")
+    refused(path)
+
+
+def test_a_pickle_by_the_name_of_a_checkpoint_is_told_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "pickle.safetensors"
+    torch.save({"x": torch.ones(1)}, path)
+    with pytest.raises(InputError, match="a pickle, which can run code when opened"):
+        holds_checkpoint(path)
+
+
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(100), b"{}", b"not a model", bytes(64)])
 def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -213,7 +236,7 @@ def test_plain_weights_are_no_checkpoint(tmp_path: Path) -> None:
     safetensors.torch.save_file(checkpoint().model.state_dict(), path)
     assert refused(path) == (
         "no edgevit checkpoint (format 'none', wanted 'edgevit.checkpoint/1'); "
-        "plain weights go with a model name: --checkpoint FILE"
+        "give one that edgevit train wrote; weights alone are taken for timm's models and package.module:function"
     )
 
 
@@ -232,7 +255,7 @@ def rewritten(path: Path, tmp_path: Path, **changes: str | None) -> Path:
         (
             {"format": "edgevit.checkpoint/2"},
             "no edgevit checkpoint (format 'edgevit.checkpoint/2', wanted 'edgevit.checkpoint/1'); "
-            "plain weights go with a model name: --checkpoint FILE",
+            "give one that edgevit train wrote; weights alone are taken for timm's models and package.module:function",
         ),
         ({"labels": '["one"]'}, "1 labels for 2 classes; give one a class"),
         ({"labels": '["a", "b", "c"]'}, "3 labels for 2 classes; give one a class"),
@@ -264,6 +287,21 @@ def test_a_config_of_absurd_numbers_takes_no_memory(saved: Path, tmp_path: Path)
     config = json.loads(unpack(saved.read_bytes(), "saved")[1]["config"])
     absurd = rewritten(saved, tmp_path, config=json.dumps({**config, "width": 2**24, "classes": 2**20}))
     assert "the model wants (" in refused(absurd)
+
+
+@pytest.mark.parametrize("method", ["ltm", "tome", "dynamicvit", "evit"])
+def test_a_reduced_model_of_absurd_numbers_takes_no_memory_either(method: Method, tmp_path: Path) -> None:
+    plain = dense_twin(CONFIG)
+    config = ReducedConfig(base=plain, method=method, schedule=(ReducedAt(1, 3),))
+    path = tmp_path / "reduced.safetensors"
+    model = seeded(config)
+    save_checkpoint(path, Checkpoint(model, ("a", "b"), PREPROCESS))
+    back = load_checkpoint(path).model
+    image = torch.rand(2, 3, config.image_size, config.image_size)
+    assert torch.equal(back(image), model(image))
+    stored = json.loads(unpack(path.read_bytes(), "saved")[1]["config"])
+    stored["base"] |= {"width": 2**24, "heads": 1, "classes": 2**20}
+    assert "the model wants (" in refused(rewritten(path, tmp_path, config=json.dumps(stored), labels='["a", "b"]'))
 
 
 # --- weights of another model -----------------------------------------------------------------------------------------
