@@ -17,6 +17,7 @@ __all__ = ["Cost", "count"]
 # Modules that hold blocks by number. What else has numbers, as the layers of a stem, is part of a block.
 _STACKS = {"blocks", "layers", "layer", "stages", "transformer", "features", "network"}
 _REDUCERS = "reducers"
+_EARLY_MERGE = "merge"  # of a recursive model, before its first step
 _WRAPPERS = ("model.", "backbone.")
 _OUTSIDE = "graph"  # the name of a node of no module, such as attention that a walker over the blocks computes itself
 _NUMBER = re.compile(r"\d+(\[\d+\])?")
@@ -116,12 +117,12 @@ class _Scale:
 
     def full(self, name: str, product: Product) -> float:
         """The FLOPs of a product if every token had come to it."""
-        if name.startswith(_REDUCERS):
+        if name.split(".")[0] in (_REDUCERS, _EARLY_MERGE):
             return 0
         stack = _stack(name)
         if stack is None:
             if not self._stack:
-                self._rows = product.rows_out
+                self._rows = product.rows_out or self._rows
             return product.flops
         if not product.rows_in:
             # Of attention in windows, or linear in the tokens, only one side or the number of products would grow.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -15,12 +16,12 @@ from edgevit.export.pipeline import Graph, build_graph
 from edgevit.export.settings import ExportSettings
 from edgevit.export.shapes import with_shapes
 from edgevit.models.architecture import seeded
-from edgevit.models.recursive import RecursiveConfig
+from edgevit.models.recursive import EarlyMerge, MergeMethod, RecursiveConfig
 from edgevit.models.reduced_config import ReducedConfig
 from edgevit.models.reduction import ReducedAt
-from edgevit.spec import Method
 from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
+from edgevit.spec import Method
 
 WIDTH, HEADS, HIDDEN, CLASSES = 32, 2, 128, 3
 TOKENS = 17  # 32 x 32 pixels in patches of 8: 16 of them, and CLS
@@ -164,6 +165,23 @@ def test_a_merge_before_the_first_block_is_seen_from_the_stem() -> None:
     assert [(part.name, part.tokens, part.full_flops / part.flops) for part in cost.blocks] == [
         ("stem", 16, 1), ("blocks.0[0]", 8, 2)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["tome", "ltm"])
+def test_what_an_early_merge_saved_is_counted_in_every_step(method: MergeMethod) -> None:
+    config = replace(SMALL, recursions=2, early_merge=EarlyMerge(method=method, tokens=8))
+    preprocess = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    cost = build_graph(ModelSource("merged", seeded(config), ("a", "b", "c"), preprocess), ExportSettings()).cost
+    parts = {part.name: part for part in cost.blocks}
+    assert parts["merge"].flops > 0
+    assert parts["merge"].full_flops == 0
+    token, pair = 2 * (WIDTH * 4 * WIDTH + 2 * WIDTH * HIDDEN), 2 * 2 * WIDTH  # FLOPs of products, and of attention
+    steps = [part for name, part in parts.items() if name.startswith("blocks.")]
+    assert len(steps) == 4
+    for step in steps:
+        assert (step.tokens, step.flops) == (9, 9 * token + 9 * 9 * pair)
+        # Counted from the stem, which gives no CLS.
+        assert step.full_flops == pytest.approx(16 * token + 16 * 16 * pair, abs=1)
 
 
 @pytest.mark.parametrize(
