@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from edgevit.commands.cost_table import blocks_of, show_blocks
 from edgevit.commands.options import Json, given, setting
 from edgevit.errors import EdgevitError, InputError
 from edgevit.extras import needs
+from edgevit.spec import Method
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
@@ -160,7 +161,7 @@ def _source(subject: str, path: Path, asked: dict[str, Any]) -> ModelSource:
 def _is_path(subject: str) -> bool:
     """Whether somebody who wrote this meant a place, and not `timm/NAME` or `package.module:function`."""
     family = subject.partition("/")[0]
-    return "/" in subject and ":" not in subject and family not in ("timm", "tome", "ltm", "dynamicvit", "evit")
+    return "/" in subject and ":" not in subject and family not in ("timm", *get_args(Method))
 
 
 def _described(source: ModelSource) -> dict[str, Any]:
@@ -173,6 +174,7 @@ def _described(source: ModelSource) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in source.module.parameters()),
         "labels": source.labels,
         "sha256": source.checkpoint_sha256 or None,
+        "fresh": source.fresh,
         "config": config,
         "preprocess": source.preprocess,
     }
@@ -214,6 +216,8 @@ def _show_model(record: dict[str, Any]) -> None:
         facts["what it is"] = record["description"]
     hashed = record["sha256"]
     facts["weights"] = console.faint(f"SHA-256 {hashed}") if hashed else "random"
+    if record["fresh"]:
+        facts["untrained"] = console.caution(f"{_shortened(record['fresh'], 4)}: in no file, so train the model")
     facts["labels"] = f"{len(record['labels'])}: {_shortened(record['labels'])}"
     facts["parameters"] = console.millions(record["parameters"])
     facts |= _architecture(record["config"])
@@ -242,7 +246,9 @@ def _architecture(config: Any) -> dict[str, str]:
     }
     if base.router != "none":
         budget = ", ".join(map(str, base.budget))
-        facts["router"] = f"{base.router.replace('_', ' ')}: {budget} of {base.patches} patches"
+        facts["router"] = (
+            f"{base.router.replace('_', ' ')}: {budget} of {base.tokens} {'patches' if base.early_merge is None else 'tokens'}"
+        )
         facts["thresholds"] = "calibrated" if base.thresholds else "not calibrated"
     return facts
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from edgevit.errors import InputError
 from edgevit.targets import TARGETS
 
 
@@ -154,6 +155,21 @@ def test_info_of_a_model_whose_graph_cannot_be_made_says_the_rest_and_why(edgevi
     assert outcome.status == 0
     assert "12 of width 128" in outcome.out
     assert "no costs: onnx_ir is not installed" in outcome.err and "edgevit[export]" in outcome.err
+
+
+def test_info_of_a_model_names_the_weights_that_no_file_had(edgevit, monkeypatch):
+    pytest.importorskip("torch", reason="the model is built with torch")
+
+    def fail(*_: object) -> None:
+        raise InputError("no graph, which would take seconds")
+
+    monkeypatch.setattr("edgevit.export.pipeline.build_graph", fail)
+    text = " ".join(edgevit("info", "ltm/steel-recursive").out.split())
+    assert "untrained merge.position, merge.norm.weight, merge.norm.bias, merge.score.weight: in no file" in text
+    assert "of 128 tokens" in text
+    assert "merge.position" in edgevit("info", "ltm/steel-recursive", "--json").json["fresh"]
+    assert "untrained" not in edgevit("info", "steel-ltm").out
+    assert edgevit("info", "steel-ltm", "--json").json["fresh"] == []
 
 
 def test_info_of_a_checkpoint_says_its_labels(edgevit, tmp_path):
