@@ -75,8 +75,8 @@ def export_model(
         force: replace the bundle at `output`.
         report: told each step as it begins.
         **settings: fields of `edgevit.export.settings.ExportSettings`, which states their units and defaults:
-            `target`, `routing`, `selection`, `precision`, `opset`, `batch_size`, `simplify`, `trace`, `verify`,
-            `atol`, `rtol`.
+            `target`, `routing`, `selection`, `budgets`, `calibration_data`, `calibration_samples`, `precision`,
+            `opset`, `batch_size`, `simplify`, `trace`, `verify`, `atol`, `rtol`.
 
     Raises:
         InputError: the model, its checkpoint and the settings do not fit each other; `output` exists; the model cannot

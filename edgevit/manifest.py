@@ -200,9 +200,14 @@ class Manifest:
 
 
 def _from_schema_1(record: Any, where: str) -> object:
-    """What a manifest of schema 1 says, in this one, which added reductions. The record is the caller's no more."""
+    """What a manifest of schema 1 says, in this one, which added reductions and ladders. The record is ours now."""
     routing, parity = record.get("routing"), record.get("parity")
-    for place, part, key in (("", record, "reduction"), ("routing: ", routing, "tokens"), ("parity: ", parity, _SHARE)):
+    for place, part, key in (
+        ("", record, "reduction"),
+        ("routing: ", routing, "tokens"),
+        ("routing: ", routing, "budgets"),
+        ("parity: ", parity, _SHARE),
+    ):
         if isinstance(part, dict) and key in part:
             raise InputError(
                 f"{where}: {place}unknown key {key!r}; schema 1 has none, wanted a file that edgevit wrote"
@@ -210,6 +215,7 @@ def _from_schema_1(record: Any, where: str) -> object:
     record |= {"schema_version": SCHEMA_VERSION, "reduction": None}
     if isinstance(routing, dict):
         routing["tokens"] = 0  # all patches
+        routing["budgets"] = []
     if isinstance(parity, dict):
         parity[_SHARE] = None
     return record
@@ -229,6 +235,15 @@ def _check_routing(routing: RoutingSpec, reduction: ReductionSpec | None) -> Non
         len(thresholds) in (0, routing.steps - 1),
         "routing.thresholds: wanted none, or one for each step after the first",
     )
+    adaptive, steps = routing.mode == "adaptive", routing.steps - 1
+    _want(
+        len(routing.budgets) == (steps if adaptive else 0),
+        f"routing.budgets: got {len(routing.budgets)} ladders; wanted one for each step after the first under "
+        "adaptive, none otherwise",
+    )
+    for rungs in routing.budgets:
+        rising = rungs and rungs[0] >= 0 and all(a < b for a, b in pairwise(rungs)) and rungs[-1] == routing.tokens
+        _want(rising, f"routing.budgets: got {list(rungs)}, wanted rising numbers from 0 that end at {routing.tokens}")
 
 
 def _check_reduction(reduction: ReductionSpec, routing: RoutingSpec | None) -> None:

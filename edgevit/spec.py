@@ -55,6 +55,8 @@ class RoutingSpec:
         thresholds: raw router logits a patch must exceed under `threshold`, one entry for each step after the
             first; empty for the other rules.
         steps: recursion steps R.
+        budgets: under `adaptive`, for each step after the first the patches of its rungs, ascending, the last one all
+            that are routed; empty for the other modes.
         tokens: that are routed: all patches, or what a merge before the first step made of them; 0 when it is made
             stands for all patches.
     """
@@ -66,6 +68,7 @@ class RoutingSpec:
     grid: tuple[int, int]
     capacities: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    budgets: tuple[tuple[int, ...], ...] = ()
     tokens: int = 0
 
     def __post_init__(self) -> None:

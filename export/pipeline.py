@@ -14,7 +14,7 @@ import torch
 from edgevit import strict_json
 from edgevit.bundle import GOLDEN_NAME, GRAPH_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
-from edgevit.errors import CheckFailed
+from edgevit.errors import CheckFailed, InputError
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
 from edgevit.models.deploy import default_routing, deploy, reduction_spec, routing_spec
 from edgevit.models.source import ModelSource
@@ -22,14 +22,18 @@ from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner
 from edgevit.spec import Precision, ReductionSpec, RoutingSpec, TensorSpec
+from edgevit.targets import target_named
 
 from .achieved import require_precision
+from .adaptive import Ladders, build_ladders
+from .adaptive_parts import trace_parts
 from .check import check_graph
 from .cost import Cost, count
 from .fold_constants import fold_constants
 from .golden import verification_inputs
 from .name_nodes import name_new_nodes, name_nodes
 from .reference import golden_samples
+from .scale_queries import scale_queries
 from .settings import ExportSettings
 from .shapes import with_shapes
 from .share_weights import share_weights, strip_notes
@@ -41,6 +45,7 @@ __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
 # ONNX bytes to a runner, not yet entered; passed in, since the exporter knows no runtime.
 OpenGraph = Callable[[bytes], Runner]
 _Report = Callable[[str], None]
+_LAZY_BRANCHES: tuple[str, ...] = ("ort",)  # runtimes seen to run only the branch taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Graph:
         routing: how it routes tokens; None where there is nothing to route.
         reduction: how it merges or drops them; None where every patch stays one.
         precision: read back from it.
-        cost: counted from it.
+        cost: counted from it; of an adaptive graph the worst case.
+        ladders: of an adaptive graph, its rungs.
     """
 
     onnx: bytes
@@ -64,6 +70,7 @@ class Graph:
     reduction: ReductionSpec | None
     precision: Precision
     cost: Cost
+    ladders: Ladders | None = None
 
 
 def export_bundle(
@@ -91,7 +98,7 @@ def export_bundle(
     """
     say = report or _silent
     check_output(output, force=force)
-    graph = build_graph(source, settings, say)
+    graph = build_graph(source, settings, say, open_graph)
     say("verify")
     names, images = verification_inputs(source.preprocess)
     golden = golden_samples(source.module, graph.routing, names, images)
@@ -103,21 +110,35 @@ def export_bundle(
     return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
 
 
-def build_graph(source: ModelSource, settings: ExportSettings, report: _Report | None = None) -> Graph:
+def build_graph(
+    source: ModelSource,
+    settings: ExportSettings,
+    report: _Report | None = None,
+    open_graph: OpenGraph | None = None,
+) -> Graph:
     """The graph of a model, every rule held, not yet verified.
+
+    Args:
+        source: the model.
+        settings: of the export.
+        report: told the name of each step as it begins.
+        open_graph: makes the runner that the rungs of an adaptive graph are timed on; None to choose them by FLOPs.
 
     Raises:
         InputError: the settings do not fit the model, or the model cannot be traced.
         CheckFailed: the graph breaks a rule.
     """
     say = report or _silent
-    routing = routing_spec(source.module, settings.routing or default_routing(source.module), settings.selection)
+    routing = _routing(source, settings)
+    adaptive = routing if routing is not None and routing.mode == "adaptive" else None
     shape = (settings.batch_size, 3, source.preprocess.height, source.preprocess.width)
 
     say("trace")
-    model = trace(deploy(source.module, routing, trace=settings.trace), shape, settings.opset_version)
+    deployed = deploy(source.module, routing, trace=settings.trace)
+    model = (trace_parts if adaptive else trace)(deployed, shape, settings.opset_version)
     say("fold constants")
     fold_constants(model)
+    scale_queries(model)
     name_nodes(model)
     strip_notes(model)
     share_weights(model)
@@ -126,9 +147,13 @@ def build_graph(source: ModelSource, settings: ExportSettings, report: _Report |
         model = _shorter(model)
     elif settings.simplify:
         say("leave out simplify: without verification nothing shows that it does no harm")
+    cost, ladders = None, None
+    if adaptive:
+        say("build the ladders")
+        routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say)
     say("check")
     shaped = with_shapes(model)
-    check_graph(shaped)
+    check_graph(shaped, branches=adaptive is not None)
     return Graph(
         onnx=ir.to_proto(model).SerializeToString(deterministic=True),
         input=_spec(model.graph.inputs[0]),
@@ -136,8 +161,25 @@ def build_graph(source: ModelSource, settings: ExportSettings, report: _Report |
         routing=routing,
         reduction=reduction_spec(source.module),
         precision=require_precision(model, settings.precision),
-        cost=count(shaped),
+        cost=cost or count(shaped),
+        ladders=ladders,
     )
+
+
+def _routing(source: ModelSource, settings: ExportSettings) -> RoutingSpec | None:
+    """How the graph routes: as asked for, or as model and target suggest."""
+    target = target_named(settings.target)
+    branches = target.runtime in _LAZY_BRANCHES
+    mode = settings.routing or default_routing(source.module, settings.selection, branches=branches)
+    routing = routing_spec(source.module, mode, settings.selection)
+    if mode == "adaptive" and not branches:
+        raise InputError(
+            f"--routing adaptive for target {target.name}, where an If may cost all its branches; use --routing mask, "
+            "or topk for expert choice"
+        )
+    if mode != "adaptive" and settings.budgets is not None:
+        raise InputError(f"--budgets are the rungs of --routing adaptive, this export is {mode}; leave them out")
+    return routing
 
 
 def _shorter(model: ir.Model) -> ir.Model:
@@ -192,7 +234,7 @@ def _manifest(
         precision_requested=settings.precision,
         precision_achieved=graph.precision,
         parity=_evidence(parity, runtime) if parity is not None else None,
-        cost=strict_json.plain(graph.cost),
+        cost=strict_json.plain(graph.cost) | ({"ladders": strict_json.plain(graph.ladders)} if graph.ladders else {}),
         versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 from edgevit.errors import InputError
 from edgevit.spec import Precision, RoutingMode, Selection
@@ -28,6 +29,10 @@ class ExportSettings:
         simplify: whether onnxsim may shorten the graph.
         trace: whether `depth` and `counts` are outputs.
         verify: whether the artefact is compared with its source before a bundle is written.
+        budgets: rungs of every step of an adaptive graph, in patches; `auto` for those with the least expected time on
+            `calibration_data`; None for the default ones.
+        calibration_data: a folder of images such as the graph will see; None where nothing is chosen by them.
+        calibration_samples: how many of them are looked at.
         atol: absolute tolerance on logits.
         rtol: the same relative to the reference's logit.
     """
@@ -41,6 +46,9 @@ class ExportSettings:
     simplify: bool = True
     trace: bool = True
     verify: bool = True
+    budgets: tuple[int, ...] | Literal["auto"] | None = None
+    calibration_data: Path | None = None
+    calibration_samples: int = 128
     atol: float = 1e-4
     rtol: float = 1e-4
 
@@ -59,6 +67,12 @@ class ExportSettings:
             )
         if self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size}; wanted 1 or more")
+        if self.calibration_samples < 1:
+            raise InputError(f"calibration samples {self.calibration_samples}; wanted 1 or more")
+        if self.budgets == "auto" and self.calibration_data is None:
+            raise InputError("--budgets auto chooses by pictures; give a folder of them with --calibration-data")
+        if isinstance(self.budgets, tuple) and (not self.budgets or min(self.budgets) < 0):
+            raise InputError(f"budgets {self.budgets}; wanted numbers of patches from 0, such as 0,16,64,256")
         if not (self.atol >= 0 and self.rtol >= 0):
             raise InputError(f"tolerances are {self.atol} and {self.rtol}; wanted 0 or more")
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
+from onnxscript import values
 
 from edgevit.errors import InputError
 from edgevit.models.deploy import Deployed
 
-__all__ = ["trace"]
+__all__ = ["SMALLEST_RUNG", "trace"]
 
 
 def _lowest_index_top_k(scores: Any, k: int) -> Any:
@@ -30,13 +32,44 @@ def _lowest_index_top_k(scores: Any, k: int) -> Any:
     return ascending
 
 
-def trace(module: Deployed, image_shape: tuple[int, int, int, int], opset: int) -> ir.Model:
+def _smallest_rung(x: Any, ranks: Any, step: int, cls_alone: bool) -> Any:
+    """The operator as it is, with the shape of x written down, for `ladder` to replace."""
+    opset = values.Opset(SMALLEST_RUNG.domain, SMALLEST_RUNG.since_version)
+    operator = values.Op(opset, SMALLEST_RUNG.name, SMALLEST_RUNG)
+    return operator(x, ranks, step=step, cls_alone=int(cls_alone), shape=[int(side) for side in x.shape])
+
+
+_Schema = onnx.defs.OpSchema
+SMALLEST_RUNG = _Schema(
+    "SmallestRung",
+    "edgevit",
+    1,
+    inputs=[_Schema.FormalParameter(name, "T") for name in ("x", "ranks")],
+    outputs=[_Schema.FormalParameter("after", "T")],
+    type_constraints=[("T", ["tensor(float)"], "")],
+    attributes=[
+        _Schema.Attribute("step", _Schema.AttrType.INT, "0-based", required=True),
+        _Schema.Attribute(
+            "cls_alone", _Schema.AttrType.INT, "whether nobody reads the patches after it", required=True
+        ),
+        _Schema.Attribute("shape", _Schema.AttrType.INTS, "of x", required=True),
+    ],
+)
+
+
+def trace(
+    module: Deployed,
+    image_shape: tuple[int, int, int, int],
+    opset: int,
+    more_inputs: Mapping[str, tuple[int, ...]] | None = None,
+) -> ir.Model:
     """Trace a module into a graph of static shapes.
 
     Args:
         module: what `deploy` gave.
         image_shape: B x 3 x H x W.
         opset: ONNX opset.
+        more_inputs: names and shapes of what the module takes after the image.
 
     Returns:
         A model with the input `image` and the module's outputs by name.
@@ -45,16 +78,18 @@ def trace(module: Deployed, image_shape: tuple[int, int, int, int], opset: int) 
         InputError: torch cannot trace or translate the module; the line carries torch's reason.
     """
     table: dict[Callable[..., Any], Callable[..., Any]] = {
-        torch.ops.edgevit.lowest_index_top_k.default: _lowest_index_top_k
+        torch.ops.edgevit.lowest_index_top_k.default: _lowest_index_top_k,
+        torch.ops.edgevit.smallest_rung.default: _smallest_rung,
     }
+    inputs = {"image": image_shape, **(more_inputs or {})}
     with _quiet():
         try:
             program = torch.onnx.export(
                 module,
-                (torch.zeros(image_shape),),
+                tuple(torch.zeros(shape) for shape in inputs.values()),
                 dynamo=True,
                 opset_version=opset,
-                input_names=["image"],
+                input_names=list(inputs),
                 output_names=list(module.output_names),
                 custom_translation_table=table,
                 verbose=False,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from edgevit import api, console
 from edgevit.commands.info import bundle_record, show_bundle
 from edgevit.commands.options import Json, given, setting
+from edgevit.errors import InputError
 
 __all__ = ["export"]
 
@@ -22,10 +23,20 @@ _Output = Annotated[Path | None, setting("--output", "DIR", "The bundle to write
 _Target = Annotated[str | None, setting("--target", "NAME", "A name of `edgevit list targets`.", "cpu-x86")]
 _Routing = Annotated[
     str | None,
-    setting("--routing", "dense|mask|topk", "How the graph routes tokens.", "topk, mask or dense, as the router asks"),
+    setting("--routing", "dense|mask|topk|adaptive", "How the graph routes tokens.", "as router and target ask"),
 ]
 _Selection = Annotated[
     str | None, setting("--selection", "top-k|threshold", "Which tokens a step takes under mask.", "top-k")
+]
+_Budgets = Annotated[
+    str | None,
+    setting("--budgets", "auto|N,N,...", "Token counts that adaptive chooses from.", "0, N/16, N/4 and all N"),
+]
+_CalibrationData = Annotated[
+    Path | None, setting("--calibration-data", "DIR", "Images that --budgets auto is to be fast on.", "none")
+]
+_CalibrationSamples = Annotated[
+    int | None, setting("--calibration-samples", "N", "How many of them are looked at.", "128")
 ]
 _Precision = Annotated[str | None, setting("--precision", "fp32", "Precision of the graph.", "fp32")]
 _Checkpoint = Annotated[Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors).", "those that ship")]
@@ -53,6 +64,7 @@ _BEGINS = {
     "trace": 0.2,
     "fold constants": 0.75,
     "simplify": 0.78,
+    "build the ladders": 0.8,
     "check": 0.82,
     "verify": 0.85,
     "write the bundle": 0.98,
@@ -65,7 +77,10 @@ def export(
     target: _Target = None,
     routing: _Routing = None,
     selection: _Selection = None,
+    budgets: _Budgets = None,
     precision: _Precision = None,
+    calibration_data: _CalibrationData = None,
+    calibration_samples: _CalibrationSamples = None,
     checkpoint: _Checkpoint = None,
     num_classes: _Classes = None,
     input_size: _InputSize = None,
@@ -91,7 +106,10 @@ def export(
         target=target,
         routing=routing,
         selection=selection,
+        budgets=None if budgets is None else _rungs(budgets),
         precision=precision,
+        calibration_data=calibration_data,
+        calibration_samples=calibration_samples,
         batch_size=batch_size,
         opset=opset,
         simplify=simplify,
@@ -121,3 +139,17 @@ def export(
         console.show_json(bundle_record(bundle))
     else:
         show_bundle(bundle)
+
+
+def _rungs(text: str) -> tuple[int, ...] | Literal["auto"]:
+    """`auto`, or numbers of patches separated by commas.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"--budgets {text}; wanted auto, or numbers of patches such as 0,16,64,256") from None

@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edgevit.models import tokens
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.routing import Routed, blend, route_by
 from edgevit.spec import Selection
 
-__all__ = ["route_adaptive", "step_in_rung"]
+__all__ = ["default_rungs", "route_adaptive", "step_in_rung"]
 
-# What an inactive patch has instead of a gate, which is 0 or more: it ranks behind every active one.
+# Ranks beside the gates, which are 0 to 1: CLS before every patch, an inactive patch behind every active one.
+CLS_RANK = 2.0
 INACTIVE = -1.0
+
+
+def default_rungs(patches: int) -> tuple[int, ...]:
+    """The rungs of a step when nothing is known of the pictures: 0, N/16, N/4 and N.
+
+    A factor of four from rung to rung bounds what is wasted on any count by that factor with the fewest rungs, and they
+    are the capacities that the top-k models here are trained with. 0 because a picture without a defect leaves nothing
+    to look at again.
+    """
+    return tuple(sorted({0, patches // 16, patches // 4, patches}))
 
 
 def route_adaptive(
@@ -37,18 +49,20 @@ def route_adaptive(
     """
 
     def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
-        ranked = torch.where(active, gate, INACTIVE)
+        ranks = functional.pad(torch.where(active, gate, INACTIVE), (1, 0), value=CLS_RANK)
+        cls_alone = r == model.config.recursions - 1 and not model.reads_patches
         if torch.compiler.is_exporting():
-            traced: Tensor = _smallest_rung(x, ranked, r)
+            traced: Tensor = _smallest_rung(x, ranks, r, cls_alone)
             return traced
         most = int(active.sum(dim=1).max())
-        return step_in_rung(model, x, ranked, r, min(k for k in budgets[r - 1] if k >= most))
+        after = step_in_rung(model, x, ranks, r, min(k for k in budgets[r - 1] if k >= most))
+        return after[:, :1] if cls_alone else after
 
     return route_by(model, image, selection, run)
 
 
-def step_in_rung(model: RecursiveViT, x: Tensor, ranked: Tensor, step: int, k: int) -> Tensor:
-    """One step over CLS and `k` patches.
+def step_in_rung(model: RecursiveViT, x: Tensor, ranks: Tensor, step: int, k: int) -> Tensor:
+    """One step over CLS and `k` patches: the torch form of what the exporter builds for each rung.
 
     A rung that holds more patches than are active fills up with others, which are hidden from attention and keep what
     they were: their gate is 0.
@@ -56,34 +70,25 @@ def step_in_rung(model: RecursiveViT, x: Tensor, ranked: Tensor, step: int, k: i
     Args:
         model: a model with a router.
         x: B x (1 + N) x D.
-        ranked: B x N, the gate of each active patch and `INACTIVE` for the others; at most `k` are active.
+        ranks: B x (1 + N): `CLS_RANK`, the gate of each active patch, `INACTIVE` for the others; at most `k` active.
         step: 0-based.
         k: patches of the rung, 0 to N.
 
     Returns:
         B x (1 + N) x D: CLS and the active patches updated.
     """
-    if k == 0:
-        return torch.cat([model.step(x[:, :1], step), x[:, 1:]], dim=1)
-    patches = x[:, 1:]
-    before, gate, index = patches, ranked, None
-    if k < patches.shape[1]:
-        # In the order of rank: attention does not mind, and what is written back has its place.
-        gate, index = ranked.topk(k, dim=1)
-        before = tokens.gather(patches, index)
-    after = model.step(torch.cat([x[:, :1], before], dim=1), step, tokens.hide(gate >= 0))
-    updated = blend(before, after[:, 1:], gate.clamp(min=0))
-    if index is not None:
-        updated = tokens.write_back(patches, index, updated)
-    return torch.cat([after[:, :1], updated], dim=1)
+    best, index = ranks.topk(1 + k, dim=1)  # in the order of rank: attention does not mind, and each has its place
+    before = tokens.gather(x, index)
+    after = model.step(before, step, tokens.hide(best[:, 1:] >= 0))
+    return tokens.write_back(x, index, blend(before, after, best.clamp(0, 1)))
 
 
 # An operator of its own without an implementation: a trace holds it whole, and the exporter puts branches in its place.
 @torch.library.custom_op("edgevit::smallest_rung", mutates_args=())
-def _smallest_rung(x: Tensor, ranked: Tensor, step: int) -> Tensor:
+def _smallest_rung(x: Tensor, ranks: Tensor, step: int, cls_alone: bool) -> Tensor:
     raise AssertionError("this operator is there to be traced")
 
 
 @_smallest_rung.register_fake
-def _(x: Tensor, ranked: Tensor, step: int) -> Tensor:
-    return torch.empty_like(x)
+def _(x: Tensor, ranks: Tensor, step: int, cls_alone: bool) -> Tensor:
+    return torch.empty_like(x[:, :1] if cls_alone else x)

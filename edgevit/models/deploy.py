@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgevit.errors import InputError
-from edgevit.models.adaptive import route_adaptive
+from edgevit.models.adaptive import default_rungs, route_adaptive
 from edgevit.models.layers import Attention, decomposed_attention
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.reduced_config import ReducedConfig
@@ -43,15 +43,34 @@ class Deployed(nn.Module):
         return tuple(getattr(outcome, name) for name in self.output_names)
 
 
-def default_routing(model: nn.Module) -> RoutingMode:
-    """`topk` for expert choice, `mask` for token choice, `dense` without a router."""
+def default_routing(model: nn.Module, selection: Selection | None = None, *, branches: bool = True) -> RoutingMode:
+    """What a model is exported as unless asked otherwise.
+
+    Args:
+        model: any module.
+        selection: the rule that was asked for.
+        branches: whether the target's runtime can skip what a branch leaves out.
+
+    Returns:
+        `adaptive` where the number of tokens follows the picture and the runtime can follow it: token choice, and
+        expert choice with calibrated thresholds. Otherwise `topk` for expert choice, `mask` where the rule has no fixed
+        count, and `dense` without a router.
+    """
     router = model.config.router if isinstance(model, RecursiveViT) else "none"
-    by_router: dict[str, RoutingMode] = {"expert_choice": "topk", "token_choice": "mask", "none": "dense"}
-    return by_router[router]
+    if router == "none":
+        return "dense"
+    assert isinstance(model, RecursiveViT), "nothing else has a router"
+    if router == "expert_choice" and selection != "threshold" and (model.config.thresholds is None or selection):
+        return "topk"
+    if branches:
+        return "adaptive"
+    return "mask" if router == "token_choice" or selection else "topk"
 
 
 def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | None = None) -> RoutingSpec | None:
     """What a graph of this model in this mode does; None where there is nothing to route.
+
+    `adaptive` has the default rungs at every step.
 
     Raises:
         InputError: the mode or the rule does not fit the model; the line says what does.
@@ -66,22 +85,29 @@ def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | Non
         raise InputError(
             f"--routing dense for a model with a router would answer differently; use {_fitting(config.router)}"
         )
-    if mode == "adaptive":
-        raise InputError(f"--routing adaptive is not built yet; use {_fitting(config.router)}")
+    if mode == "adaptive" and selection == "top-k":
+        raise InputError(
+            "--routing adaptive follows the picture, --selection top-k takes a fixed count; use one of the two"
+        )
+    if mode == "adaptive" and config.router == "expert_choice":
+        selection = "threshold"
     if config.router == "token_choice":
         if mode == "topk":
             raise InputError(
-                "--routing topk for a token-choice model, whose count follows the image; use --routing mask"
+                f"--routing topk for a token-choice model, whose count follows the image; use {_fitting(config.router)}"
             )
         if selection is not None:
             raise InputError(
                 f"--selection {selection} is for expert choice; this model's router is token_choice: leave it out"
             )
     elif mode == "topk" and selection == "threshold":
-        raise InputError("--routing topk takes a fixed count; use --routing mask for --selection threshold")
+        raise InputError(
+            "--routing topk takes a fixed count; use --routing adaptive or --routing mask for --selection threshold"
+        )
     elif selection == "threshold" and config.thresholds is None:
         raise InputError(
-            "the model has no thresholds; calibrate it first (edgevit train --calibrate), or use --selection top-k"
+            "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use "
+            "--routing topk"
         )
     rule: Selection | None = (selection or "top-k") if config.router == "expert_choice" else None
     return RoutingSpec(
@@ -93,6 +119,7 @@ def routing_spec(model: nn.Module, mode: RoutingMode, selection: Selection | Non
         tokens=config.tokens,
         capacities=config.budget if rule == "top-k" else (),
         thresholds=(config.thresholds or ()) if rule == "threshold" else (),
+        budgets=(default_rungs(config.tokens),) * (config.recursions - 1) if mode == "adaptive" else (),
     )
 
 
@@ -163,4 +190,4 @@ def _fold_batch_norms(layers: nn.Sequential) -> None:
 
 
 def _fitting(router: str) -> str:
-    return "--routing topk or --routing mask" if router == "expert_choice" else "--routing mask"
+    return ("--routing topk, " if router == "expert_choice" else "") + "--routing adaptive or --routing mask"

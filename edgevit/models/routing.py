@@ -82,7 +82,10 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
 
 
 def route_by(
-    model: RecursiveViT, image: Tensor, selection: Selection | None, run: Callable[[Tensor, Tensor, Tensor, int], Tensor]
+    model: RecursiveViT,
+    image: Tensor,
+    selection: Selection | None,
+    run: Callable[[Tensor, Tensor, Tensor, int], Tensor],
 ) -> Routed:
     """Decide which tokens are active at each step, and leave to `run` how the step is taken.
 

@@ -88,8 +88,8 @@ def test_keywords_are_the_settings_of_an_export(asked, tmp_path):
 
 
 def test_an_unknown_keyword_is_a_type_error(asked, tmp_path):
-    with pytest.raises(TypeError, match="budgets"):
-        api.export_model("recursive-deit-s", output=tmp_path / "d", budgets="auto")
+    with pytest.raises(TypeError, match="rungs"):
+        api.export_model("recursive-deit-s", output=tmp_path / "d", rungs="auto")
 
 
 def test_labels_must_be_one_a_class(asked, tmp_path):

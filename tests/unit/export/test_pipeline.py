@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,11 +23,12 @@ from edgevit.models.source import ModelSource
 from edgevit.parity import Golden, compare
 from edgevit.runtimes.ort import OrtRunner
 
-ROUTINGS = [("topk", None), ("mask", "top-k"), ("mask", "threshold")]
+ROUTINGS = [("topk", None), ("mask", "top-k"), ("mask", "threshold"), ("adaptive", None)]
+TOPK = ExportSettings(routing="topk")
 
 
 def export(source: ModelSource, output: Path, settings: ExportSettings | None = None, force: bool = False) -> Bundle:
-    return export_bundle(source, settings or ExportSettings(), output, open_graph=OrtRunner, force=force)
+    return export_bundle(source, settings or TOPK, output, open_graph=OrtRunner, force=force)
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -88,26 +90,28 @@ def test_weights_are_stored_once_whatever_the_number_of_steps(tiny_graph: Callab
 
 
 def test_no_trace_leaves_the_logits_alone(tiny_source: ModelSource, tmp_path: Path) -> None:
-    bundle = export(tiny_source, tmp_path / "bundle", ExportSettings(trace=False))
+    bundle = export(tiny_source, tmp_path / "bundle", ExportSettings(routing="topk", trace=False))
     assert [spec.name for spec in bundle.manifest.outputs] == ["logits"]
     operators = {node.op_type for node in onnx.load_from_string(bundle.read("model.onnx")).graph.node}
     assert "Greater" not in operators, "what only the trace reads is left out too"
 
 
 def test_a_dense_model_has_no_routing(dense_source: ModelSource, tmp_path: Path) -> None:
-    manifest = export(dense_source, tmp_path / "bundle").manifest
+    manifest = export(dense_source, tmp_path / "bundle", ExportSettings()).manifest
     assert manifest.routing is None
     assert [spec.name for spec in manifest.outputs] == ["logits"]
 
 
-def test_the_same_export_is_byte_identical(tiny_source: ModelSource, tmp_path: Path) -> None:
-    export(tiny_source, tmp_path / "one")
-    export(tiny_source, tmp_path / "two")
+@pytest.mark.parametrize("routing", ["topk", "adaptive"])
+def test_the_same_export_is_byte_identical(tiny_source: ModelSource, tmp_path: Path, routing: Any) -> None:
+    export(tiny_source, tmp_path / "one", ExportSettings(routing=routing))
+    export(tiny_source, tmp_path / "two", ExportSettings(routing=routing))
     assert same_bytes(tmp_path / "one", tmp_path / "two")
 
 
-def test_no_file_of_a_bundle_names_this_machine(tiny_source: ModelSource, tmp_path: Path) -> None:
-    bundle = export(tiny_source, tmp_path / "bundle")
+@pytest.mark.parametrize("routing", ["topk", "adaptive"])
+def test_no_file_of_a_bundle_names_this_machine(tiny_source: ModelSource, tmp_path: Path, routing: Any) -> None:
+    bundle = export(tiny_source, tmp_path / "bundle", ExportSettings(routing=routing))
     root = str(Path(__file__).parents[3]).encode()
     for path in bundle.path.iterdir():
         data = path.read_bytes()
@@ -138,15 +142,23 @@ def test_a_failed_verification_leaves_no_bundle(
     tiny_source: ModelSource, tmp_path: Path, runner: type[OrtRunner], says: str
 ) -> None:
     with pytest.raises(CheckFailed, match=says) as failure:
-        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=runner)
+        export_bundle(tiny_source, TOPK, tmp_path / "bundle", open_graph=runner)
     assert failure.value.exit_status == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_follows_the_picture_is_exported_so(tiny_source: ModelSource, tmp_path: Path) -> None:
+    manifest = export(tiny_source, tmp_path / "bundle", ExportSettings()).manifest
+    assert manifest.routing is not None
+    assert (manifest.routing.mode, manifest.routing.budgets) == ("adaptive", ((0, 1, 4, 16),) * 2)
+    ladders: Any = manifest.cost["ladders"]
+    assert (ladders["chosen_by"], len(ladders["rungs"])) == ("default", 8)
 
 
 def test_a_failed_export_leaves_the_bundle_that_was_there(tiny_source: ModelSource, tmp_path: Path) -> None:
     digest = export(tiny_source, tmp_path / "bundle").digest
     with pytest.raises(CheckFailed):
-        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=Wrong, force=True)
+        export_bundle(tiny_source, TOPK, tmp_path / "bundle", open_graph=Wrong, force=True)
     assert Bundle.open(tmp_path / "bundle").digest == digest
 
 
@@ -154,7 +166,7 @@ def test_an_existing_output_is_refused_before_any_work(tiny_source: ModelSource,
     (tmp_path / "bundle").mkdir()
     steps: list[str] = []
     with pytest.raises(InputError, match="exists already; use --force"):
-        export_bundle(tiny_source, ExportSettings(), tmp_path / "bundle", open_graph=OrtRunner, report=steps.append)
+        export_bundle(tiny_source, TOPK, tmp_path / "bundle", open_graph=OrtRunner, report=steps.append)
     assert steps == []
 
 
@@ -169,7 +181,7 @@ def test_a_bundle_can_prove_itself_again_without_torch(tiny_source: ModelSource,
 
 def test_simplifying_needs_verification(tiny_source: ModelSource) -> None:
     steps: list[str] = []
-    build_graph(tiny_source, ExportSettings(verify=False), steps.append)
+    build_graph(tiny_source, ExportSettings(routing="topk", verify=False), steps.append)
     assert "simplify" not in steps
     assert any(step.startswith("leave out simplify") for step in steps), "left out, but not silently"
 
@@ -187,7 +199,7 @@ class Averages(nn.Module):
 
 def test_a_module_of_ones_own_goes_the_same_way(tmp_path: Path) -> None:
     preprocess_of = ModelSource("own", Averages().eval(), tuple("abcd"), _preprocess(20))
-    manifest = export(preprocess_of, tmp_path / "bundle").manifest
+    manifest = export(preprocess_of, tmp_path / "bundle", ExportSettings()).manifest
     assert manifest.labels == tuple("abcd")
     assert manifest.parity is not None
 

@@ -51,7 +51,7 @@ def as_schema_1(manifest: Manifest) -> dict[str, Any]:
     record["schema_version"] = 1
     del record["reduction"]
     if record["routing"] is not None:
-        del record["routing"]["tokens"]
+        del record["routing"]["tokens"], record["routing"]["budgets"]
     if record["parity"] is not None:
         del record["parity"]["patches_agreed"]
     return record
@@ -74,7 +74,9 @@ def test_a_manifest_of_schema_1_is_read_as_one_without_a_reduction(
     assert read.schema_version == 2
 
 
-@pytest.mark.parametrize("place", [("reduction",), ("routing", "tokens"), ("parity", "patches_agreed")])
+@pytest.mark.parametrize(
+    "place", [("reduction",), ("routing", "tokens"), ("routing", "budgets"), ("parity", "patches_agreed")]
+)
 def test_a_manifest_of_schema_1_has_no_keys_of_the_second(complete: Manifest, place: tuple[str, ...]) -> None:
     data = edited(as_schema_1(complete), place, lambda holder, key: holder.__setitem__(key, None))
     with pytest.raises(InputError, match=f"unknown key '{place[-1]}'"):
@@ -89,6 +91,23 @@ def test_a_schema_1_with_what_is_no_object_in_its_place_is_refused(complete: Man
 def test_a_reduction_without_routing_is_read_back_equal(complete: Manifest) -> None:
     reduced = replace(complete, routing=None, reduction=ReductionSpec(method="ltm", grid=(2, 2), tokens=(4, 2, 2, 1)))
     assert Manifest.from_json(reduced.to_json()) == reduced
+
+
+def adaptive(manifest: Manifest, *budgets: tuple[int, ...]) -> Manifest:
+    assert manifest.routing is not None
+    return replace(manifest, routing=replace(manifest.routing, mode="adaptive", budgets=budgets))
+
+
+def test_an_adaptive_manifest_is_read_back_equal(complete: Manifest) -> None:
+    for rungs in ((3,), (0, 3), (0, 1, 2, 3)):
+        manifest = adaptive(complete, rungs)
+        assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize("rungs", [(), (0,), (2, 1, 3), (1, 1, 3), (-1, 3), (3, 4)])
+def test_a_ladder_that_does_not_rise_to_all_tokens_is_refused(complete: Manifest, rungs: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="wanted rising numbers from 0 that end at 3"):
+        adaptive(complete, rungs)
 
 
 def test_the_order_in_which_files_were_given_does_not_show(complete: Manifest) -> None:
@@ -178,6 +197,8 @@ def test_every_wrong_type_is_named(complete: Manifest) -> None:
         (("routing", "capacities"), [4, 3], "from 0 to 3"),
         (("routing", "tokens"), 5, "routing.tokens: got 5, wanted 1 to 4"),
         (("routing", "tokens"), 2, "leaves 3, routing has 2"),
+        (("routing", "budgets"), [[0, 3]], "got 1 ladders; wanted one for each step after the first under adaptive"),
+        (("routing", "mode"), "adaptive", "got 0 ladders"),
         (("reduction",), None, "routing.tokens: got 3 of 4 patches and no reduction"),
         (("reduction", "method"), "magic", "wanted tome or ltm or dynamicvit or evit"),
         (("reduction", "tokens"), [], "one number for each block"),

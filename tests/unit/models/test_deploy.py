@@ -63,6 +63,9 @@ class Plain(nn.Module):
         (EXPERT, "mask", "top-k"),
         (EXPERT, "mask", "threshold"),
         (TOKEN, "mask", None),
+        (EXPERT, "adaptive", None),
+        (EXPERT, "adaptive", "threshold"),
+        (TOKEN, "adaptive", None),
     ],
 )
 def test_a_deployed_model_answers_as_the_trained_one(config: RecursiveConfig, mode: Any, selection: Any) -> None:
@@ -70,7 +73,8 @@ def test_a_deployed_model_answers_as_the_trained_one(config: RecursiveConfig, mo
     deployed = deploy(model, routing_spec(model, mode, selection))
     logits, depth, counts = deployed(IMAGE)
     model.eval()
-    wanted = route_topk(model, IMAGE) if mode == "topk" else route_mask(model, IMAGE, selection)
+    rule = "threshold" if mode == "adaptive" and config is EXPERT else selection
+    wanted = route_topk(model, IMAGE) if mode == "topk" else route_mask(model, IMAGE, rule)
     torch.testing.assert_close(logits, wanted.logits, atol=1e-5, rtol=1e-5)
     assert deployed.output_names == ("logits", "depth", "counts")
     assert depth.tolist() == wanted.depth.tolist()
@@ -124,11 +128,28 @@ def test_nothing_of_training_is_left() -> None:
     assert attends == {decomposed_attention}
 
 
-@pytest.mark.parametrize("config, mode", [(EXPERT, "topk"), (TOKEN, "mask"), (DENSE, "dense")])
-def test_the_default_routing_follows_the_router(config: RecursiveConfig, mode: str) -> None:
+@pytest.mark.parametrize(
+    "config, selection, branches, mode",
+    [
+        (EXPERT, None, True, "adaptive"),
+        (EXPERT, "threshold", True, "adaptive"),
+        (EXPERT, "top-k", True, "topk"),
+        (EXPERT, None, False, "topk"),
+        (EXPERT, "threshold", False, "mask"),
+        (UNCALIBRATED, None, True, "topk"),
+        (UNCALIBRATED, "top-k", False, "topk"),
+        (TOKEN, None, True, "adaptive"),
+        (TOKEN, None, False, "mask"),
+        (DENSE, None, True, "dense"),
+        (DENSE, None, False, "dense"),
+    ],
+)
+def test_the_default_routing_follows_router_rule_and_runtime(
+    config: RecursiveConfig, selection: Any, branches: bool, mode: str
+) -> None:
     model = RecursiveViT(config)
-    assert default_routing(model) == mode
-    spec = routing_spec(model, default_routing(model))
+    assert default_routing(model, selection, branches=branches) == mode
+    spec = routing_spec(model, default_routing(model, selection, branches=branches), selection)
     assert spec is None if mode == "dense" else spec is not None
 
 
@@ -141,10 +162,18 @@ def test_a_spec_says_what_the_graph_does() -> None:
     assert routing_spec(expert, "mask", "threshold") == RoutingSpec(
         mode="mask", router="expert_choice", selection="threshold", thresholds=(0.1, 0.2), **common
     )
+    assert routing_spec(expert, "adaptive") == RoutingSpec(
+        mode="adaptive",
+        router="expert_choice",
+        selection="threshold",
+        thresholds=(0.1, 0.2),
+        budgets=((0, 1, 4, 16), (0, 1, 4, 16)),
+        **common,
+    )
     assert routing_spec(token, "mask") == RoutingSpec(mode="mask", router="token_choice", selection=None, **common)
 
 
-ROUTED = "--routing topk or --routing mask"
+ROUTED = "--routing topk, --routing adaptive or --routing mask"
 REFUSALS: list[tuple[RecursiveConfig, str, str | None, str]] = [
     (DENSE, "topk", None, "--routing topk for a model without a router; use --routing dense and no --selection"),
     (DENSE, "mask", None, "--routing mask for a model without a router; use --routing dense and no --selection"),
@@ -157,21 +186,47 @@ REFUSALS: list[tuple[RecursiveConfig, str, str | None, str]] = [
     (DENSE, "dense", "top-k", "--selection top-k for a model without a router; use --routing dense and no --selection"),
     (DENSE, "mask", "threshold", "--routing mask for a model without a router; use --routing dense and no --selection"),
     (EXPERT, "dense", None, f"--routing dense for a model with a router would answer differently; use {ROUTED}"),
-    (EXPERT, "adaptive", None, f"--routing adaptive is not built yet; use {ROUTED}"),
-    (EXPERT, "topk", "threshold", "--routing topk takes a fixed count; use --routing mask for --selection threshold"),
+    (
+        EXPERT,
+        "adaptive",
+        "top-k",
+        "--routing adaptive follows the picture, --selection top-k takes a fixed count; use one of the two",
+    ),
+    (
+        EXPERT,
+        "topk",
+        "threshold",
+        "--routing topk takes a fixed count; use --routing adaptive or --routing mask for --selection threshold",
+    ),
     (
         UNCALIBRATED,
         "mask",
         "threshold",
-        "the model has no thresholds; calibrate it first (edgevit train --calibrate), or use --selection top-k",
+        "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use --routing topk",
     ),
-    (TOKEN, "dense", None, "--routing dense for a model with a router would answer differently; use --routing mask"),
-    (TOKEN, "adaptive", None, "--routing adaptive is not built yet; use --routing mask"),
+    (
+        UNCALIBRATED,
+        "adaptive",
+        None,
+        "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use --routing topk",
+    ),
+    (
+        TOKEN,
+        "dense",
+        None,
+        "--routing dense for a model with a router would answer differently; use --routing adaptive or --routing mask",
+    ),
+    (
+        TOKEN,
+        "adaptive",
+        "threshold",
+        "--selection threshold is for expert choice; this model's router is token_choice: leave it out",
+    ),
     (
         TOKEN,
         "topk",
         None,
-        "--routing topk for a token-choice model, whose count follows the image; use --routing mask",
+        "--routing topk for a token-choice model, whose count follows the image; use --routing adaptive or --routing mask",
     ),
     (
         TOKEN,

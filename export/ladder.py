@@ -1,0 +1,77 @@
+"""The branches of an adaptive graph: each step after the first becomes nested `If` over its rungs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from .adaptive_parts import StepBody, cut_bodies
+from .rung import Builder, build_rung
+from .trace import SMALLEST_RUNG
+
+__all__ = ["ladder"]
+
+
+def ladder(model: ir.Model, budgets: Sequence[Sequence[int]]) -> None:
+    """Put branches in the place of every `SmallestRung` of a graph of `trace_parts`, in place.
+
+    A branch holds the nodes of its rung and no weights: those stay initializers of the graph, each stored once.
+
+    Args:
+        model: traced, its nodes named, its weights shared.
+        budgets: for each step after the first the patches of its rungs, ascending, the last one N.
+    """
+    bodies = cut_bodies(model)
+    graph = model.graph
+    for node in [node for node in graph if node.domain == SMALLEST_RUNG.domain]:
+        step = node.attributes["step"].as_int()
+        to = Builder(f"ladder[{step}]")
+        after = _climb(to, bodies[step], node, budgets[step - 1])
+        for constant in to.constants:
+            graph.register_initializer(constant)
+        graph.insert_before(node, to.nodes)
+        node.outputs[0].replace_all_uses_with(after)
+        graph.remove(node, safe=True)
+    model.opset_imports.pop(SMALLEST_RUNG.domain, None)
+    graph.opset_imports.pop(SMALLEST_RUNG.domain, None)
+
+
+def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> ir.Value:
+    """The step `node` stands for, in the smallest of the rungs that holds the active tokens of every image."""
+    x, ranks = node.inputs
+    assert x is not None, "a step is given its tokens"
+    assert ranks is not None, "and their ranks"
+    shape, cls_alone = node.attributes["shape"].as_ints(), bool(node.attributes["cls_alone"].as_int())
+    result = (shape[0], 1, shape[2]) if cls_alone else shape
+    if len(rungs) == 1:
+        return build_rung(to, body, x, ranks, shape, rungs[0], cls_alone=cls_alone)
+    # Active tokens and CLS, of the image that has most of them.
+    active = to.op("Cast", to.op("GreaterOrEqual", ranks, to.constant(0.0, "float32")), to=ir.DataType.INT64)
+    counts = to.op("ReduceSum", active, to.constant([1]), keepdims=0)
+    most = to.op("ReduceMax", counts, to.constant([0]), keepdims=0)
+    fits = [to.op("LessOrEqual", most, to.constant(1 + k)) for k in rungs[:-1]]
+
+    def branch(number: int) -> ir.Graph:
+        k = rungs[number]
+        inner = Builder(f"{to.place}@{k}")
+        result_value = build_rung(inner, body, x, ranks, shape, k, cls_alone=cls_alone)
+        return _graph(inner, result_value, result)
+
+    # From the top down: the last rung is where all others fail.
+    above = branch(len(rungs) - 1)
+    for number in reversed(range(len(rungs) - 1)):
+        choice = ir.node("If", [fits[number]], {"then_branch": branch(number), "else_branch": above})
+        if number == 0:
+            to.append(choice, f"{to.place}/If")
+            break
+        inner = Builder(f"{to.place}>{rungs[number - 1]}")
+        inner.append(choice, f"{inner.place}/If")
+        above = _graph(inner, choice.outputs[0], result)
+    return choice.outputs[0]
+
+
+def _graph(of: Builder, output: ir.Value, shape: Sequence[int]) -> ir.Graph:
+    """A branch: no inputs of its own, one output."""
+    output.shape, output.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
+    return ir.Graph([], [output], nodes=of.nodes, initializers=of.constants, name=of.place)
