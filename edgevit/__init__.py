@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgevit.api import (
         FolderEvaluation,
-        candidate_names,
         check_loadgen,
         evaluate,
         export_model,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FolderEvaluation",
     "__version__",
-    "candidate_names",
     "check_loadgen",
     "evaluate",
     "export_model",

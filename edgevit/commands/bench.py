@@ -20,6 +20,7 @@ from edgevit.commands.bench_reports import Reports, require
 from edgevit.commands.bench_stored import Gatekeeper, compare
 from edgevit.commands.options import Json, Threads, given
 from edgevit.errors import CheckFailed, EdgevitError, InputError
+from edgevit.measuring import candidate_names
 
 if TYPE_CHECKING:
     from edgevit.benchmarks import Settings
@@ -110,7 +111,7 @@ def bench(
         require("mlperf_loadgen", "mlcommons-loadgen")
     reports = Reports(output, csv, html)
     reports.check(bundles, data, [path for path in (baseline, trigger_file) if path is not None])
-    names = api.candidate_names(bundles, runtime)
+    names = candidate_names(bundles, runtime)
     gate = None
     if baseline is not None:
         gate = Gatekeeper.open(baseline, max_slowdown, force)
