@@ -192,9 +192,10 @@ def compare(
         tokens: that leave the last reduction, which no number in an assignment may reach; the patches by default.
 
     Raises:
-        InputError: the artefact takes another image size than the golden inputs have.
+        InputError: the artefact takes or gives other shapes than the golden samples have.
     """
     outputs = _run(golden.images, runner, report)
+    _check_shapes(golden, outputs)
     with np.errstate(invalid="ignore"):  # a logit that is no number is a fault of its own, below
         difference = np.abs(outputs["logits"] - golden.logits)
     within = (difference <= atol + rtol * np.abs(golden.logits)).all(axis=1)
@@ -247,6 +248,20 @@ def compare(
         patches_agreeing=patches_agreeing,
         merged_otherwise=merged,
     )
+
+
+def _check_shapes(golden: Golden, outputs: dict[str, np.ndarray]) -> None:
+    """Refuse outputs that cannot be held against the reference's: numpy would broadcast them, or fail.
+
+    Raises:
+        InputError: one has another shape.
+    """
+    for name, wanted in (("logits", golden.logits), ("depth", golden.depth), ("assignment", golden.assignment)):
+        if wanted is not None and name in outputs and outputs[name].shape != wanted.shape:
+            raise InputError(
+                f"golden {name} are {wanted.shape[1:]} an image, the graph gives {outputs[name].shape[1:]}; "
+                "export the bundle again"
+            )
 
 
 def _gaps(golden: Golden) -> np.ndarray:

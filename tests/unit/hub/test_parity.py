@@ -70,6 +70,20 @@ def test_logits_beyond_the_tolerance_are_a_fault_of_that_image() -> None:
     assert parity.faults[0].startswith("c: logits differ by 1.00e-02")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"logits": LOGITS[:, :1]},  # would broadcast against both classes
+        {"depth": DEPTH[:, :1]},
+        {"depth": DEPTH[:, :3]},
+    ],
+)
+def test_an_artefact_of_other_shapes_is_refused_and_not_broadcast(other: dict[str, np.ndarray]) -> None:
+    name = next(iter(other))
+    with pytest.raises(InputError, match=rf"golden {name} are .* an image, the graph gives \("):
+        compare(GOLDEN, Scripted(**other), 1e-4, 0)
+
+
 def test_tolerance_grows_with_the_logit() -> None:
     runner = Scripted(logits=changed(LOGITS, ((2, 1), 3.01)))
     assert compare(GOLDEN, runner, 0.0, 0.01).passed
