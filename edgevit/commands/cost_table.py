@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevit import console
-from edgevit.spec import BlockCost
 from edgevit.strict_json import build
+
+if TYPE_CHECKING:
+    from edgevit.spec import BlockCost
 
 __all__ = ["blocks_of", "saving", "show_blocks"]
 
@@ -18,6 +20,8 @@ def blocks_of(cost: Mapping[str, object]) -> tuple[BlockCost, ...]:
     Raises:
         InputError: they are not what edgevit writes.
     """
+    from edgevit.spec import BlockCost
+
     return build(tuple[BlockCost, ...], cost.get("blocks", []), "manifest.json: cost.blocks")
 
 

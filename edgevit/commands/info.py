@@ -13,7 +13,6 @@ from edgevit.commands.cost_table import blocks_of, show_blocks
 from edgevit.commands.options import Json, given, setting
 from edgevit.errors import EdgevitError, InputError
 from edgevit.extras import needs
-from edgevit.spec import Method
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
@@ -35,9 +34,9 @@ _WANTED = "give a name of `edgevit list models`, a folder that edgevit export wr
 
 
 def info(subject: _Subject, input_size: _InputSize = None, schedule: _Schedule = None, json: Json = False) -> None:
-    """Say what a model, a checkpoint or a bundle is, and what each of its blocks costs.
+    """Say what a model, a checkpoint or a bundle is, and what it costs.
 
-    The costs are counted from the graph: a bundle's own, or for a model the one that an export would begin with.
+    Costs are counted block by block from the graph: a bundle's own, or that which the export of a model begins with.
     """
     path = Path(subject)
     asked = given(input_size=input_size, schedule=schedule)
@@ -160,6 +159,8 @@ def _source(subject: str, path: Path, asked: dict[str, Any]) -> ModelSource:
 
 def _is_path(subject: str) -> bool:
     """Whether somebody who wrote this meant a place, and not `timm/NAME` or `package.module:function`."""
+    from edgevit.spec import Method
+
     family = subject.partition("/")[0]
     return "/" in subject and ":" not in subject and family not in ("timm", *get_args(Method))
 
@@ -246,9 +247,8 @@ def _architecture(config: Any) -> dict[str, str]:
     }
     if base.router != "none":
         budget = ", ".join(map(str, base.budget))
-        facts["router"] = (
-            f"{base.router.replace('_', ' ')}: {budget} of {base.tokens} {'patches' if base.early_merge is None else 'tokens'}"
-        )
+        routed = f"{base.tokens} {'patches' if base.early_merge is None else 'tokens'}"
+        facts["router"] = f"{base.router.replace('_', ' ')}: {budget} of {routed}"
         facts["thresholds"] = "calibrated" if base.thresholds else "not calibrated"
     return facts
 
