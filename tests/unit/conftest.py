@@ -1,4 +1,4 @@
-"""One thread for torch, since the models are tiny, and a printed skip where torch is not installed."""
+"""For the tests of what torch makes: one thread, since models are tiny, and a printed skip where it is not there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+_OF_TORCH = ("models", "training")
 
 
 class _NeedsTorch(pytest.Module):
@@ -17,13 +19,16 @@ class _NeedsTorch(pytest.Module):
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    if importlib.util.find_spec("torch") is None:
+    if module_path.parent.name in _OF_TORCH and importlib.util.find_spec("torch") is None:
         return _NeedsTorch.from_parent(parent, path=module_path)
     return None
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.path.parent.name not in _OF_TORCH:
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()
