@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from edgevit.errors import InputError
 from edgevit.models.reduction import ReducedAt
-from edgevit.spec import Method
 from edgevit.models.schedule import parse_pairs, parse_schedule, schedule_text
+from edgevit.spec import Method
 
 
 def counts(text: str | None, method: Method, patches: int = 196, depth: int = 12) -> list[tuple[int, int]]:
