@@ -171,7 +171,7 @@ def _shares(routing: RoutingSpec, runs: np.ndarray | None) -> dict[tuple[int, in
     """The share of the runs, n x (R - 1) counts, that each rung of each step serves."""
     if runs is None:
         return {}
-    shares = {}
+    shares: dict[tuple[int, int], float] = {}
     for r, (rungs, counts) in enumerate(zip(routing.budgets, runs.T, strict=True), start=1):
         places = np.searchsorted(np.array(rungs), counts)
         shares |= {(r, k): round(float((places == i).mean()), 4) for i, k in enumerate(rungs)}

@@ -46,10 +46,10 @@ def trace_parts(deployed: Deployed, image_shape: tuple[int, int, int, int], opse
     Raises:
         InputError: torch cannot trace or translate it.
     """
-    width = deployed.model.config.width  # type: ignore[union-attr]
-    batch = image_shape[0]
-    shapes = ((batch, _LENGTH, width), (batch, 1, 1, _LENGTH))
-    return trace(_Parts(deployed), image_shape, opset, dict(zip(_INPUTS, shapes, strict=True)))
+    assert isinstance(deployed.model, RecursiveViT), "nothing else is routed"
+    batch, tokens, hidden = image_shape[0], *_INPUTS
+    more = {tokens: (batch, _LENGTH, deployed.model.config.width), hidden: (batch, 1, 1, _LENGTH)}
+    return trace(_Parts(deployed), image_shape, opset, more)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _between(after: ir.Value, inputs: set[ir.Value]) -> tuple[ir.Node, ...]:
         value = wanted.pop()
         node = value.producer()
         if node is None or node in found:
-            assert node is not None or value in inputs or value.is_initializer(), f"a step reads {value.name}"
+            assert node or value in inputs or value.const_value is not None, f"a step reads {value.name}"
             continue
         found.add(node)
         wanted += [value for value in node.inputs if value is not None]
@@ -128,12 +128,7 @@ def _free_of_length(nodes: tuple[ir.Node, ...]) -> None:
                 continue
             assert node.op_type == "Reshape" and of_length.sum() == 1, f"{node.name} depends on the number of tokens"
             freed = np.where(of_length, -1, numbers)
-            name = f"{value.name}_any"
-            graph = node.graph
-            assert graph is not None, "a body is still part of the graph"
-            if name not in graph.initializers:
-                graph.register_initializer(ir.Value(name=name, const_value=ir.tensor(freed, name=name)))
-            node.replace_input_with(place, graph.initializers[name])
+            node.replace_input_with(place, ir.Value(name=value.name, const_value=ir.tensor(freed)))
         for attribute in node.attributes.values():
             of_attribute = np.atleast_1d(attribute.value) if attribute.type in _INTEGERS else np.zeros(1)
             assert not ((of_attribute != 0) & (of_attribute % _LENGTH == 0)).any(), f"{node.name}: {attribute.name}"

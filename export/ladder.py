@@ -33,6 +33,9 @@ def ladder(model: ir.Model, budgets: Sequence[Sequence[int]]) -> None:
         graph.insert_before(node, to.nodes)
         node.outputs[0].replace_all_uses_with(after)
         graph.remove(node, safe=True)
+    for node in dict.fromkeys(node for body in bodies.values() for node in body.nodes):
+        for place in range(len(node.inputs)):
+            node.replace_input_with(place, None)  # or what only the originals read would count as used
     model.opset_imports.pop(SMALLEST_RUNG.domain, None)
     graph.opset_imports.pop(SMALLEST_RUNG.domain, None)
 

@@ -1,4 +1,4 @@
-"""Which rungs the ladder of a step has: as asked for, or the few that make the expected time on given pictures least."""
+"""Which rungs the ladder of a step has: those asked for, or the few with the least expected time on given pictures."""
 
 from __future__ import annotations
 

@@ -173,6 +173,7 @@ def test_a_spec_says_what_the_graph_does() -> None:
     assert routing_spec(token, "mask") == RoutingSpec(mode="mask", router="token_choice", selection=None, **common)
 
 
+UNCALIBRATED_LINE = "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use"
 ROUTED = "--routing topk, --routing adaptive or --routing mask"
 REFUSALS: list[tuple[RecursiveConfig, str, str | None, str]] = [
     (DENSE, "topk", None, "--routing topk for a model without a router; use --routing dense and no --selection"),
@@ -202,13 +203,13 @@ REFUSALS: list[tuple[RecursiveConfig, str, str | None, str]] = [
         UNCALIBRATED,
         "mask",
         "threshold",
-        "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use --routing topk",
+        f"{UNCALIBRATED_LINE} --routing topk",
     ),
     (
         UNCALIBRATED,
         "adaptive",
         None,
-        "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use --routing topk",
+        f"{UNCALIBRATED_LINE} --routing topk",
     ),
     (
         TOKEN,
@@ -226,7 +227,8 @@ REFUSALS: list[tuple[RecursiveConfig, str, str | None, str]] = [
         TOKEN,
         "topk",
         None,
-        "--routing topk for a token-choice model, whose count follows the image; use --routing adaptive or --routing mask",
+        "--routing topk for a token-choice model, whose count follows the image; "
+        "use --routing adaptive or --routing mask",
     ),
     (
         TOKEN,
