@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._words import duration
 from .conditions import while_measured
 from .measurement import CandidateResult, Measurement, Samples
 from .order_statistics import queries_needed
@@ -131,7 +132,7 @@ def _slow_first_run(result: CandidateResult) -> list[Check]:
     first, typical = float(result.warm_up.samples.service_ns[0]), float(np.median(result.measured.service_ns))
     if first <= _SLOW_FIRST_RUN * typical:
         return []
-    finding = f"the first query took {first / 1e6:.1f} ms, {first / typical:.1f} times a later one"
+    finding = f"the first query took {duration(first)}, {first / typical:.1f} times a later one"
     return [
         Check("slow-first-run", result.candidate.name, finding, "send a query of your own before the first trigger")
     ]

@@ -18,8 +18,12 @@ from edgevit.probes import LayerTime
 __all__ = ["Group", "LayerCost", "Profile", "by_block", "by_operator", "by_step", "layer_costs", "place_of"]
 
 _STEP = re.compile(r"\[(\d+)\]")
-# `blocks.0.attention.qkv` belongs to block `blocks.0`; a module outside a list of blocks is one by itself.
-_BLOCK = re.compile(r"^[^.]+\.\d+")
+# `blocks.0.attention.qkv` belongs to block `blocks.0`, `layers.1.blocks.0.mlp` to `layers.1.blocks.0`; a module outside
+# a list of blocks is one by itself. A reduced model holds the plain one as `backbone.model`.
+_HELD = re.compile(r"(?:(?:backbone|model)\.)*")
+_BLOCK = re.compile(r"[^.]+\.\d+(?:\.(?:blocks\.)?\d+)?")
+_BACKBONE = "backbone."
+_OUTSIDE = "graph"  # a node of no module
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,18 @@ def by_operator(profile: Profile) -> tuple[Group, ...]:
 
 
 def by_block(profile: Profile) -> tuple[Group, ...]:
-    """Time by block of the model, over all steps, largest first; layers without a module are `(runtime)`."""
-    return _grouped([(_block(layer.module), layer.median_ns) for layer in profile.layers])
+    """Time by block of the model, over all steps, largest first; layers without a module are `(runtime)`.
+
+    What goes through the blocks of a reduced model computes their attention itself: such nodes, which belong to no
+    module, count for the block that they follow.
+    """
+    named, opened = [], ""
+    for layer in profile.layers:
+        block = _block(layer.module)
+        if layer.module.startswith(_BACKBONE):
+            opened = block
+        named.append((opened if opened and block == _OUTSIDE else block, layer.median_ns))
+    return _grouped(named)
 
 
 def by_step(profile: Profile) -> tuple[Group, ...]:
@@ -113,10 +127,11 @@ def by_step(profile: Profile) -> tuple[Group, ...]:
 
 
 def _block(module: str) -> str:
-    found = _BLOCK.match(module)
+    path = _HELD.sub("", module, count=1)
+    found = _BLOCK.match(path)
     if found is not None:
         return found.group()
-    return module.partition(".")[0] or "(runtime)"
+    return path.partition(".")[0] or "(runtime)"
 
 
 def _grouped(named: Sequence[tuple[str, float]]) -> tuple[Group, ...]:

@@ -90,3 +90,21 @@ def test_a_runner_that_times_its_layers_is_profiled_after_the_timed_run_and_anot
 def test_without_being_asked_nothing_is_profiled() -> None:
     settings = Settings(min_duration_s=0.1, min_queries=1, warmup_cap_s=1)
     assert measure([scripted_candidate("a", [MS])], settings, launch=launch_locally, readers=()).profiles == ()
+
+
+@pytest.mark.parametrize(
+    "names, blocks",
+    [
+        (["backbone.model.blocks.0.norm1/a", "graph/Softmax", "reducers.0/TopK", "graph/Add"], [3, 1]),
+        (["backbone.model.blocks.10.mlp.0/a", "backbone.model.norm/b", "backbone.model.head/c"], [1, 1, 1]),
+        (["blocks.0[1].mlp.0/a", "graph/Gather", "blocks.0[2].mlp.0/b"], [2, 1]),
+        (["layers.1.blocks.0.attn/a", "layers.1.blocks.1.attn/b", "layers.1.downsample/c"], [1, 1, 1]),
+        (["model.stages.2.1.transformer.0.mlp/a", "model.stages.2.0.conv/b", "stages.2.1.conv/c"], [2, 1]),
+        (["graph/Concat", "", "made_up"], [2, 1]),
+    ],
+)
+def test_the_blocks_of_a_reduced_model_are_told_apart(names: list[str], blocks: list[int]) -> None:
+    layers = layer_costs([LayerTime(name, "Op", 0, MS) for name in names])
+    groups = by_block(Profile("one", 1, layers, None))
+    assert [round(group.time_ns / MS) for group in groups] == blocks
+    assert not {"backbone", "model"} & {group.name for group in groups}
