@@ -51,6 +51,7 @@ def export_model(
     preprocess: Preprocess | None = None,
     force: bool = False,
     report: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Bundle:
     """Export a model: a graph of static shapes, proved equal to its source, in a bundle.
@@ -67,6 +68,7 @@ def export_model(
         preprocess: from a picture to the input, in place of the model's.
         force: replace the bundle at `output`.
         report: told each step as it begins.
+        note: told, in one line, of weights that were in no file and are random.
         **settings: fields of `edgevit.export.settings.ExportSettings`, which states their units and defaults:
             `target`, `routing`, `selection`, `budgets`, `calibration_data`, `calibration_samples`, `precision`,
             `opset`, `batch_size`, `simplify`, `trace`, `verify`, `atol`, `rtol`.
@@ -97,6 +99,9 @@ def export_model(
         # A copy, since exporting somebody's module must not take it out of training mode or off its device.
         module = copy.deepcopy(model).cpu()
         source = source_of(type(model).__name__, module, num_classes=num_classes, input_size=input_size)
+    if note is not None and source.fresh:
+        shown = ", ".join(source.fresh[:4]) + (" and more" if len(source.fresh) > 4 else "")
+        note(f"{len(source.fresh)} weights of {source.name} were in no file and are random ({shown}); train it first")
     if labels is not None:
         if len(labels) != len(source.labels):
             raise InputError(f"got {len(labels)} labels for {len(source.labels)} classes; give one a class")

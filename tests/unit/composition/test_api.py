@@ -116,3 +116,16 @@ def test_progress_is_told_in_shares(bundle, pictures):
     shares.clear()
     api.evaluate(bundle, pictures, report=shares.append)
     assert shares == pytest.approx([(i + 1) / 6 for i in range(6)])
+
+
+def test_whoever_exports_is_told_of_weights_that_were_in_no_file(asked, tmp_path):
+    notes = []
+    edgevit.export_model("ltm/steel-recursive", output=tmp_path / "b", note=notes.append)
+    assert notes == [
+        "4 weights of ltm/steel-recursive were in no file and are random (merge.position, merge.norm.weight, "
+        "merge.norm.bias, merge.score.weight); train it first"
+    ]
+    edgevit.export_model("steel-ltm", output=tmp_path / "c", note=notes.append)
+    edgevit.export_model("tome/steel-dense", output=tmp_path / "d", note=notes.append)
+    assert len(notes) == 1
+    assert len(asked) == 3
