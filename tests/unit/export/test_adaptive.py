@@ -232,7 +232,7 @@ def test_one_rung_needs_no_branch() -> None:
 
 REFUSED: list[tuple[RecursiveConfig, dict[str, Any], str]] = [
     (EXPERT, {"budgets": (0, 17)}, "a budget of 17 for 16 tokens; give 0 to 16"),
-    (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is mask"),
+    (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is"),
     (EXPERT, {"routing": "adaptive", "target": "rtx"}, "--routing adaptive for target rtx, where an If may cost all"),
     (replace(EXPERT, thresholds=None), {"routing": "adaptive"}, "the model has no thresholds to choose by"),
     (replace(EXPERT, router="none", thresholds=None), {"routing": "adaptive"}, "for a model without a router"),
