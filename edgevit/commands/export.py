@@ -17,7 +17,11 @@ from edgevit.errors import InputError
 __all__ = ["export"]
 
 _Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name of `edgevit list models`, or package.module:function.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name of `edgevit list models`, timm/NAME, tome/NAME and so on, or package.module:function.",
+    ),
 ]
 _Output = Annotated[Path | None, setting("--output", "DIR", "The bundle to write.", "MODEL-TARGET")]
 _Target = Annotated[str | None, setting("--target", "NAME", "A name of `edgevit list targets`.", "cpu-x86")]
@@ -122,6 +126,7 @@ def export(
         from edgevit.export.settings import ExportSettings
 
         output = Path(f"{model.replace(':', '.').replace('/', '-')}-{target or ExportSettings().target}")
+    notes: list[str] = []
     with console.progress() as tell:
         tell(0.0, "load the model")
         bundle = api.export_model(
@@ -133,8 +138,11 @@ def export(
             schedule=schedule,
             force=force,
             report=lambda step: tell(_BEGINS.get(step, 0.9), step),
+            note=notes.append,
             **settings,
         )
+    for line in notes:
+        console.note(line)
     if json:
         console.show_json(bundle_record(bundle))
     else:

@@ -118,11 +118,11 @@ class GridReducedViT(nn.Module):
         Args:
             image: B x 3 x H x W.
             trace: whether `assignment` is followed from merge to merge; None without.
-            gaps: whether to measure how clearly each patch belongs to one token.
+            gaps: whether to measure how clearly a hard mask gives each patch to one token.
         """
         x, masks = self._walk(image)
         features = self.backbone.forward_head(x, pre_logits=True)
-        steps = [best_gap(mask) for mask in masks.values()] if gaps else []
+        steps = [best_gap(mask) for mask in masks.values()] if gaps and self.config.variant == "hard" else []
         return Reduced(
             self.backbone.get_classifier()(features),
             features,

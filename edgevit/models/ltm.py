@@ -78,8 +78,10 @@ class LearnedMerging(Reducer):
         origin = None if stream.origin is None else gather(best_targets(mask), stream.origin)
         return stream._replace(x=x, origin=origin, size=None)
 
-    def gap(self, stream: Stream, attended: Attended | None) -> Tensor:
-        """How clearly each source belongs to one target: `best_gap` of the mask."""
+    def gap(self, stream: Stream, attended: Attended | None) -> Tensor | None:
+        """How clearly a hard mask gives each source to one target (`best_gap`); a soft one chooses nothing: None."""
+        if self.variant == "soft":
+            return None
         return best_gap(self.mask(stream.x[:, stream.prefix :]))
 
     def mask(self, tokens: Tensor) -> Tensor:

@@ -182,6 +182,21 @@ def test_no_known_gap_excuses_nothing() -> None:
     assert parity.merged_otherwise == (MergedOtherwise("b", 2, None),)
 
 
+def test_near_ties_excuse_no_more_than_half_of_the_inputs() -> None:
+    golden = replace(MERGED_ONLY, gap=np.full_like(GAP, 1e-6))
+    everywhere = (ASSIGNMENT + 1) % 4
+    parity = compare(golden, Scripted(assignment=everywhere, logits=LOGITS + 5), 1e-4, 0, tokens=4)
+    assert not parity.passed
+    assert "too few are left to judge by" in parity.faults[-1]
+
+
+def test_a_mask_that_chooses_nothing_leaves_routed_tokens_comparable() -> None:
+    golden = replace(MERGED, gap=None)
+    assert compare(golden, Scripted(assignment=MOVED["tied"]), 1e-4, 0, tokens=4).passed
+    other_depth = changed(DEPTH, ((1, 3), 3))
+    assert not compare(golden, Scripted(depth=other_depth, assignment=MOVED["tied"]), 1e-4, 0, tokens=4).passed
+
+
 def test_routed_tokens_are_not_compared_where_other_tokens_were_made() -> None:
     other_depth = changed(DEPTH, ((1, 3), 3))
     assert not compare(MERGED, Scripted(depth=other_depth, assignment=ASSIGNMENT), 1e-4, 0, tokens=4).passed

@@ -131,9 +131,12 @@ def test_the_gap_is_the_least_step_to_the_next_best_target() -> None:
     mask = torch.tensor([[[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]]])
     assert best_gap(mask).tolist() == pytest.approx([(0.3 - 0.1) / (0.7 - 0.1)])
     assert best_gap(mask[:, :1]).tolist() == [1.0]
-    reducer = LearnedMerging(9, 4, 8, (3, 3))
     x = torch.randn(2, 1 + 9, 8)
-    assert torch.equal(reducer.gap(Stream(x, 1, None), None), best_gap(reducer.mask(x[:, 1:])))
+    assert LearnedMerging(9, 4, 8, (3, 3)).gap(Stream(x, 1, None), None) is None, "a soft mask chooses nothing"
+    reducer = LearnedMerging(9, 4, 8, (3, 3), "hard").eval()
+    gap = reducer.gap(Stream(x, 1, None), None)
+    assert gap is not None
+    assert torch.equal(gap, best_gap(reducer.mask(x[:, 1:])))
 
 
 @pytest.mark.parametrize(
