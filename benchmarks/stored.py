@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,8 @@ class Gate:
 def differences(first: Measurement, second: Measurement) -> tuple[str, ...]:
     """What keeps two measurements from being compared like with like, each in a few words; empty is like with like."""
     found = _known_before(first, second.settings, second.machine)
+    if _file_names(first) != _file_names(second):
+        found.append(f"images: {_input_of(first)} and {_input_of(second)}")
     for before, after in _pairs(first, second):
         if before.loaded is not None and after.loaded is not None:
             then, now = dict(before.loaded.facts), dict(after.loaded.facts)
@@ -96,7 +99,7 @@ def compare_stored(first: Measurement, second: Measurement, confidence: float = 
         if min(len(then), len(now)) >= 2:
             comparisons.append(
                 StoredComparison(
-                    candidate=after.candidate.name,
+                    candidate=_name_of(before, after),
                     first_median_ns=float(np.median(before.measured.latency_ns)),
                     second_median_ns=float(np.median(after.measured.latency_ns)),
                     interval=unpaired_ratio_interval(now, then, confidence=confidence, seed=second.settings.seed),
@@ -165,6 +168,23 @@ def judge_baseline(
             verdict = "regressed"
         gates.append(Gate(comparison.candidate, comparison.interval, most, verdict))
     return tuple(gates)
+
+
+def _file_names(measurement: Measurement) -> list[str]:
+    """Without folders, which are other ones on another device."""
+    return [PurePath(name).name for name in measurement.image_names]
+
+
+def _input_of(measurement: Measurement) -> str:
+    """What the candidates were given, in words."""
+    names = _file_names(measurement)
+    return f"{len(names)} from {names[0]} to {names[-1]}" if names else "noise"
+
+
+def _name_of(before: CandidateResult, after: CandidateResult) -> str:
+    """The name of a lone candidate that was called otherwise says so."""
+    then, now = before.candidate.name, after.candidate.name
+    return now if then == now else f"{now} (then {then})"
 
 
 def _known_before(first: Measurement, settings: Settings, machine: _Facts) -> list[str]:

@@ -6,7 +6,9 @@ traceback. Each command is a file of `edgevit/commands/`: parse, call `edgevit.a
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -97,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # cancels a job, stops a container: files are kept as after Ctrl-C
     try:
         status = app(arguments, prog_name="edgevit", standalone_mode=False)
     except typer.TyperException as error:
@@ -104,6 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgevitError as error:
         return _fail(str(error), error.exit_status)
     return status if isinstance(status, int) else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _fail(problem: str, status: int) -> int:

@@ -15,6 +15,10 @@ __all__ = ["ExportSettings"]
 _OLDEST_OPSET = 18  # the least that torch's exporter writes: asked for less it gives this with a warning
 
 
+# A larger batch is a mistake: tracing alone would take more memory than a device has.
+_MOST_AT_ONCE = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
     """Settings of one export.
@@ -65,8 +69,8 @@ class ExportSettings:
             raise InputError(
                 f"opset {self.opset} for target {self.target}; wanted {_OLDEST_OPSET} to {target.newest_opset}"
             )
-        if self.batch_size < 1:
-            raise InputError(f"batch size {self.batch_size}; wanted 1 or more")
+        if not 1 <= self.batch_size <= _MOST_AT_ONCE:
+            raise InputError(f"batch size {self.batch_size}; wanted 1 to {_MOST_AT_ONCE}")
         if self.calibration_samples < 1:
             raise InputError(f"calibration samples {self.calibration_samples}; wanted 1 or more")
         if self.budgets == "auto" and self.calibration_data is None:

@@ -123,7 +123,9 @@ def _parity(bundle: Bundle) -> Any:
     if parity is None:
         return console.bad("not verified; run edgevit export without --no-verify")
     ties = f", {parity.near_ties} near-ties" if parity.step_agreement or parity.patches_agreed is not None else ""
-    merged = f", {100 * parity.patches_agreed:.4g} % of the patches merged alike" if parity.patches_agreed else ""
+    merged = ""
+    if parity.patches_agreed is not None:
+        merged = f", {100 * parity.patches_agreed:.4g} % of the patches in the same token"
     return console.good(
         f"{parity.decisions_agreed} of {parity.inputs} decisions as {parity.reference}, "
         f"logits within {parity.max_abs_error:.1e}{merged}{ties}"

@@ -61,7 +61,9 @@ def _show(bundle: Path, parity: Parity) -> None:
     if parity.patches_agreeing is not None:
         facts["merged patches"] = f"{100 * parity.patches_agreeing:.4g} % as the source"
         ties += [
-            f"{one.image}: {one.patches} patches merged otherwise" for one in parity.merged_otherwise if one.near_tie
+            f"{one.image}: {one.patches} patches in another token, where two scores all but tie"
+            for one in parity.merged_otherwise
+            if one.near_tie
         ]
     if parity.tokens_agreeing or parity.patches_agreeing is not None:
         facts["near-ties"] = "\n".join(ties) or "none"

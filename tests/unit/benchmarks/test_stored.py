@@ -26,7 +26,15 @@ def test_two_files_are_compared_by_the_candidates_they_share() -> None:
 
 
 def test_of_one_candidate_each_the_names_need_not_match() -> None:
-    assert compare_stored(stored(10, name="x"), stored(10, name="y"))[0].candidate == "y"
+    assert compare_stored(stored(10, name="x"), stored(10, name="y"))[0].candidate == "y (then x)"
+
+
+def test_other_images_are_a_difference_and_other_folders_are_not() -> None:
+    noise = stored(10)
+    here = replace(noise, image_names=("here/a.png", "here/b.png"))
+    there = replace(noise, image_names=("there/a.png", "there/b.png"))
+    assert differences(here, there) == ()
+    assert differences(here, noise) == ("images: 2 from a.png to b.png and noise",)
 
 
 def test_files_that_share_nothing_are_refused_with_their_names() -> None:

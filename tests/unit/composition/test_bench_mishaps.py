@@ -103,12 +103,13 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="fi
 
 
 @needs_proc
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_partial_reports_that_are_whole_files(
-    bundle: Path, reports: list[str | Path], tmp_path: Path
+    bundle: Path, reports: list[str | Path], tmp_path: Path, by: signal.Signals
 ) -> None:
     with running(bundle, *reports, duration_s=40) as run:  # a block is a tenth of that
         run.wait_for("queries")
-        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(by)
         status, last = run.end()
     assert status == 1
     assert last == "error: the run was interrupted: these figures are partial; run it to its end"
