@@ -317,6 +317,11 @@ def _step(scores: Tensor, k: int) -> Tensor:
 
 
 def _share(step: Tensor, scores: Tensor) -> Tensor:
-    """A step, B, as a share of the spread of each row of scores; 0 where all are equal."""
+    """A step, B, as a share of the spread of each row of scores; 0 where all are equal.
+
+    Of a tenth of the largest score where that is more: rounding goes by the size of numbers, and the likenesses of a
+    flat picture's patches lie closer together than ten of its steps.
+    """
     spread = scores.amax(dim=1) - scores.amin(dim=1)
-    return step / spread.clamp(min=torch.finfo(scores.dtype).tiny)
+    scale = torch.maximum(spread, scores.abs().amax(dim=1) / 10)
+    return step / scale.clamp(min=torch.finfo(scores.dtype).tiny)
