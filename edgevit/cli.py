@@ -48,6 +48,7 @@ app.command(
     epilog=_examples(
         "export steel-recursive --output d/topk",
         "export steel-recursive --routing mask --selection threshold --checkpoint runs/a/checkpoint.safetensors",
+        "export tome/deit_small_patch16_224 --schedule 13 --checkpoint mine.pth --num-classes 5",
         "export my_package.models:build --input-size 224 --output d/mine",
     ),
 )(export)

@@ -24,7 +24,7 @@ from .settings import ExportSettings
 from .shapes import with_shapes
 from .share_weights import share_weights
 
-__all__ = ["Ladders", "Rung", "build_ladders"]
+__all__ = ["ChosenBy", "Ladders", "Rung", "build_ladders"]
 
 ChosenBy = Literal["default", "given", "measured time", "counted FLOPs"]
 _TURNS, _ROUNDS = 3, 8

@@ -13,8 +13,6 @@ from edgevit.targets import target_named
 __all__ = ["ExportSettings"]
 
 _OLDEST_OPSET = 18  # the least that torch's exporter writes: asked for less it gives this with a warning
-
-
 # A larger batch is a mistake: tracing alone would take more memory than a device has.
 _MOST_AT_ONCE = 1024
 

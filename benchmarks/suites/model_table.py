@@ -21,7 +21,7 @@ from edgevit.metrics import paired_difference_interval, wilson_interval
 MODELS = (
     ("steel-dense", "dense", None),
     ("steel-recursive", "topk", None),
-    ("steel-adaptive", "mask", "threshold"),
+    ("steel-adaptive", "adaptive", "threshold"),
     ("steel-ltm", "dense", None),
     ("steel-tome", "dense", None),
 )

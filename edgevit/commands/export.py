@@ -43,7 +43,9 @@ _CalibrationSamples = Annotated[
     int | None, setting("--calibration-samples", "N", "How many of them are looked at.", "128")
 ]
 _Precision = Annotated[str | None, setting("--precision", "fp32", "Precision of the graph.", "fp32")]
-_Checkpoint = Annotated[Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors).", "those that ship")]
+_Checkpoint = Annotated[
+    Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors; .pth for timm's).", "those that ship")
+]
 _Classes = Annotated[int | None, setting("--num-classes", "N", "Classes of the head.", "the weights'")]
 _Schedule = Annotated[
     str | None,

@@ -19,8 +19,8 @@ from edgevit.spec import Selection
 __all__ = ["default_rungs", "route_adaptive", "step_in_rung"]
 
 # Ranks beside the gates, which are 0 to 1: CLS before every patch, an inactive patch behind every active one.
-CLS_RANK = 2.0
-INACTIVE = -1.0
+_CLS_RANK = 2.0
+_INACTIVE = -1.0
 
 
 def default_rungs(patches: int) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ def route_adaptive(
     """
 
     def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
-        ranks = functional.pad(torch.where(active, gate, INACTIVE), (1, 0), value=CLS_RANK)
+        ranks = functional.pad(torch.where(active, gate, _INACTIVE), (1, 0), value=_CLS_RANK)
         cls_alone = r == model.config.recursions - 1 and not model.reads_patches
         if torch.compiler.is_exporting():
             traced: Tensor = _smallest_rung(x, ranks, r, cls_alone)
@@ -70,7 +70,7 @@ def step_in_rung(model: RecursiveViT, x: Tensor, ranks: Tensor, step: int, k: in
     Args:
         model: a model with a router.
         x: B x (1 + N) x D.
-        ranks: B x (1 + N): `CLS_RANK`, the gate of each active patch, `INACTIVE` for the others; at most `k` active.
+        ranks: B x (1 + N): `_CLS_RANK`, the gate of each active patch, `_INACTIVE` for the others; at most `k` active.
         step: 0-based.
         k: patches of the rung, 0 to N.
 

@@ -71,7 +71,7 @@ def test_the_first_line_of_a_command_fits_the_list_of_commands(edgevit):
         (["verify"], "missing argument 'BUNDLE'; see edgevit verify --help"),
         (["verify", "a", "b"], "got unexpected extra argument(s) (b); see edgevit verify --help"),
         (["predict", "d", "p", "--overlays", "x"], "no such option: --overlays; did you mean --overlay?"),
-        (["export", "steel-dense", "--budgets", "auto"], "no such option: --budgets; see edgevit export --help"),
+        (["export", "steel-dense", "--quantum", "yes"], "no such option: --quantum; see edgevit export --help"),
         (["bench", "d", "--duration", "long"], "invalid value for '--duration'"),
         (["list", "model"], "invalid value for 'WHAT'"),
     ],
