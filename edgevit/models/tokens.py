@@ -263,7 +263,9 @@ def successors(matching: Matching, length: int, protected: int) -> Tensor:
     if kept is not None:
         index.append(kept)
         value.append(torch.arange(stay, device=device).expand(batch, -1))
-    return places(torch.cat(index, dim=1) - protected, torch.cat(value, dim=1), length - protected)
+    # Every token is listed once: its place in the list is where sorting the list finds it.
+    _, place = ranked(torch.cat(index, dim=1), length - protected, largest=False)
+    return gather(torch.cat(value, dim=1), place)
 
 
 def unmerge(x: Tensor, matching: Matching, length: int, protected: int) -> Tensor:
