@@ -52,7 +52,7 @@ ROWS = (
     Row(SWIN_T.replace("timm", "ltm"), SWIN_T),
     Row(MOBILEVIT_S.replace("timm", "ltm"), MOBILEVIT_S),
     Row(EFFICIENTVIT_B1.replace("timm", "ltm"), EFFICIENTVIT_B1),
-    Row(DEIT_T.replace("timm", "tome"), DEIT_T),
+    Row(DEIT_T.replace("timm", "tome"), DEIT_T, "0,0,64,0,0,44,0,0,30,0,0,0"),
     Row(DEIT_S.replace("timm", "tome"), DEIT_S, "13"),
     Row(DEIT_S_DISTILLED.replace("timm", "tome"), DEIT_S_DISTILLED, "13"),
     Row(VIT_S.replace("timm", "tome"), VIT_S, "13:-0.5"),

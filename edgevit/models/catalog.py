@@ -11,7 +11,6 @@ from edgevit.models.architecture import Architecture, parameters_of
 from edgevit.models.recursive import RecursiveConfig, dense_twin
 from edgevit.models.reduced_config import ReducedConfig
 from edgevit.models.reduction import ReducedAt
-from edgevit.models.schedule import parse_schedule
 
 __all__ = ["CATALOG", "CatalogEntry", "entry_named"]
 
@@ -69,8 +68,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
         _WEIGHTS / "steel-ltm.safetensors",
     ),
     CatalogEntry(
+        # Three merges and not one a block: at this width the many small operators of a merge cost as much as it saves.
         "steel-tome", "steel defects; the plain ViT with ToMe, untrained for it",
-        ReducedConfig(base=_STEEL_DENSE, method="tome", schedule=parse_schedule(None, "tome", 256, 12)),
+        ReducedConfig(
+            base=_STEEL_DENSE, method="tome", schedule=(ReducedAt(2, 160), ReducedAt(5, 104), ReducedAt(8, 64))
+        ),
         _WEIGHTS / "steel-dense.safetensors",
     ),
     CatalogEntry(
