@@ -19,7 +19,9 @@ import pytest
 
 from edgevit.benchmarks import Measurement, measurement_from_json
 
-PROGRAM = [sys.executable, "-c", "import sys; from edgevit.cli import main; sys.exit(main())", "bench"]
+# A job that a shell put into the background ignores interrupts, and so would what the tests start there.
+HEED = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+PROGRAM = [sys.executable, "-c", f"{HEED}; from edgevit.cli import main; sys.exit(main())", "bench"]
 # The bundles take microseconds: paced queries are few.
 PACED = ["--scenario", "paced", "--period-ms", "2", "--warmup", "0.01"]
 
