@@ -113,12 +113,12 @@ def done(row: Row, folder: Path, duration_s: float) -> dict[str, Any]:
 
 PREAMBLE = """# The zoo
 
-Every backbone and reduction through the whole export, made by `make zoo` in one run: each row at opsets 18, 20 and 23
-with one picture and at opset 20 with four, the rules of the graph held, decisions equal to torch's on all 16 inputs,
-the largest difference of a logit in the table, and given to the parser of TensorRT-RTX. Time is ONNX Runtime's on a
-CPU at batch 1 and opset 20, as a ratio to the plain model in the same run, with its 95 % interval. Weights are
-random. FLOPs count two for each multiply-add of products and convolutions, from the graph; ratios are to the model
-without reduction, for `recursive-deit-s` and `tied-deit-s` to `dense-deit-s`.
+Every backbone and reduction through the whole export, made by `make zoo`: each row at opsets 18, 20 and 23 with one
+picture and at opset 20 with four, the rules of the graph held, decisions equal to torch's on all 16 inputs, the
+largest difference of a logit in the table, and given to the parser of TensorRT-RTX. Time is ONNX Runtime's on a CPU
+at batch 1 and opset 20, as a ratio to the plain model in one run of two interleaved processes, with its 95 %
+interval. Weights are random. FLOPs count two for each multiply-add of products and convolutions, from the graph;
+ratios are to the model without reduction, for `recursive-deit-s` and `tied-deit-s` to `dense-deit-s`.
 
 """
 
