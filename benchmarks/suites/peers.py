@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
+import sys
 from pathlib import Path
 
 import edgevit
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=8.0, help="seconds a candidate, at least")
     parser.add_argument("--output", type=Path, default=Path("runs/peers"))
     arguments = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(PEERS), os.environ.get("PYTHONPATH", "")])
+    sys.path.insert(0, str(PEERS))  # which the candidates' processes take over
     for plain, reduced, schedule in PAIRS:
         show(compared(plain, reduced, schedule, arguments.output, arguments.duration))
     console.show_table(("naive", "torch.onnx.export says"), naive_exports())
@@ -75,11 +75,7 @@ def show(rows: list[tuple[str, ...]]) -> None:
 
 def naive_exports() -> list[tuple[str, str]]:
     """What becomes of token reduction as it is usually written: export, ONNX Runtime, TensorRT-RTX's parser."""
-    import sys
-
     import torch
-
-    sys.path.insert(0, str(PEERS))
     from naive import MaskedPruning, ScatteredMerging
 
     return [
