@@ -39,25 +39,34 @@ class Target:
     description: str
 
 
+# int8 stands for int8 products with the rest in fp32 on a CPU, and with the rest in fp16 on tensor cores.
+_ON_A_CPU: tuple[Precision, ...] = ("fp32", "int8")
+_ON_TENSOR_CORES: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+
 # TensorRT 10.3 (JetPack 6) has no Attention operator and takes int8 as Q/DQ of opset 20 or less, so that one
 # file serves 10.3 and 11.x every TensorRT row stays decomposed at opset 20.
 TARGETS: tuple[Target, ...] = (
     Target(name="cpu-x86", runtime="ort", architecture="x86-64, AVX2 or better", opset=20, newest_opset=23,
-           precisions=("fp32",), attention="decomposed", description="ONNX Runtime on an x86-64 CPU"),
+           precisions=_ON_A_CPU, attention="decomposed", description="ONNX Runtime on an x86-64 CPU"),
     Target(name="cpu-arm", runtime="ort", architecture="AArch64", opset=20, newest_opset=23,
-           precisions=("fp32",), attention="decomposed", description="ONNX Runtime on a 64-bit Arm CPU"),
+           precisions=_ON_A_CPU, attention="decomposed", description="ONNX Runtime on a 64-bit Arm CPU"),
     Target(name="jetson-orin", runtime="trt", architecture="sm_87", opset=20, newest_opset=20,
-           precisions=("fp32",), attention="decomposed", description="Jetson Orin, JetPack 6, TensorRT 10.3"),
+           precisions=_ON_TENSOR_CORES, attention="decomposed",
+           description="Jetson Orin, JetPack 6, TensorRT 10.3"),
     Target(name="jetson-orin-jp7", runtime="trt", architecture="sm_87", opset=20, newest_opset=20,
-           precisions=("fp32",), attention="decomposed", description="Jetson AGX Orin, JetPack 7.2.2, TensorRT 11.4"),
+           precisions=_ON_TENSOR_CORES, attention="decomposed",
+           description="Jetson AGX Orin, JetPack 7.2.2, TensorRT 11.4"),
     Target(name="jetson-thor", runtime="trt", architecture="sm_110", opset=20, newest_opset=20,
-           precisions=("fp32",), attention="decomposed", description="Jetson Thor, JetPack 7, TensorRT 10.13 to 11.4"),
+           precisions=_ON_TENSOR_CORES, attention="decomposed",
+           description="Jetson Thor, JetPack 7, TensorRT 10.13 to 11.4"),
     Target(name="desktop-gpu", runtime="trt", architecture="sm_80 or later", opset=20, newest_opset=20,
-           precisions=("fp32",), attention="decomposed", description="desktop or server GPU, TensorRT 11"),
+           precisions=_ON_TENSOR_CORES, attention="decomposed",
+           description="desktop or server GPU, TensorRT 11"),
     Target(name="rtx", runtime="trt-rtx", architecture="sm_75, 80, 86, 89, 120, 121", opset=20, newest_opset=20,
-           precisions=("fp32",), attention="decomposed", description="TensorRT-RTX, built ahead of time without a GPU"),
+           precisions=_ON_TENSOR_CORES, attention="decomposed",
+           description="TensorRT-RTX, built ahead of time without a GPU"),
     Target(name="openvino", runtime="ov", architecture="x86-64 or AArch64", opset=20, newest_opset=23,
-           precisions=("fp32",), attention="decomposed", description="OpenVINO on a CPU"),
+           precisions=_ON_A_CPU, attention="decomposed", description="OpenVINO on a CPU"),
 )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_a_model_of_ones_own_is_found_in_the_working_directory(edgevit, tmp_path
     [
         (["tinny"], "unknown model 'tinny'; did you mean 'tiny'?"),
         (["tiny", "--target", "jetson"], "unknown target 'jetson'"),
-        (["tiny", "--precision", "int8"], "precision int8 is not built for target cpu-x86; use fp32"),
+        (["tiny", "--precision", "bf16"], "precision bf16 is not built for target cpu-x86; use fp32, int8"),
         (
             ["tiny", "--routing", "adaptive"],
             "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use "

@@ -246,7 +246,7 @@ def test_a_killed_export_leaves_nothing_that_looks_like_a_bundle(tmp_path: Path,
     "arguments, says",
     [
         ({"target": "toaster"}, "unknown target 'toaster'"),
-        ({"precision": "int8"}, "precision int8 is not built for target cpu-x86"),
+        ({"precision": "bf16"}, "precision bf16 is not built for target cpu-x86"),
         ({"opset": 9}, "opset 9 for target cpu-x86; wanted 18 to 23"),
         ({"opset": 23, "target": "jetson-orin"}, "opset 23 for target jetson-orin; wanted 18 to 20"),
         ({"routing": "clever"}, "routing 'clever'; wanted one of: dense, mask, topk, adaptive"),
