@@ -1,0 +1,248 @@
+"""An engine beside its bundle, with the record of how it was built: written whole, and read only after its hash.
+
+An engine is machine code that its library executes when it loads it. So nothing of one is handed out before the record
+was read strictly, names this very bundle, and gives the hash of the bytes. That finds damage and mix-ups; it does not
+make the engine of a stranger safe, who could have written the record too.
+
+A record names its engine by content, so that replacing the record is the one step from an old engine to a new one.
+
+Does not know: any library that builds or runs engines, how a device is asked what it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from edgevit.bundle import Bundle, device_dir
+from edgevit.errors import InputError
+from edgevit.files import atomic_write, cannot_write, reading, sha256
+from edgevit.manifest import FileRecord
+from edgevit.spec import Precision
+from edgevit.strict_json import build, encode, parse
+from edgevit.targets import TARGETS, Runtime
+
+__all__ = [
+    "ENGINE_SCHEMA_VERSION",
+    "EnginePrecision",
+    "EngineRecord",
+    "HardwareCompatibility",
+    "Library",
+    "build_command",
+    "engine_path",
+    "library_of",
+    "read_engine",
+    "record_path",
+    "write_engine",
+]
+
+ENGINE_SCHEMA_VERSION = 1
+
+Library = Literal["tensorrt", "tensorrt_rtx"]
+HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
+
+_LIBRARIES: dict[Runtime, Library] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_MAX_RECORD_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnginePrecision:
+    """What an engine computes in.
+
+    Attributes:
+        requested: the bundle's precision.
+        read_from: `network`, what the parser made of the graph before it was built, or `engine`, its inspector.
+        layers: share of the layers that compute, by the type of their result: `fp32`, `fp16`, `bf16`, `int8`.
+        weight_bytes: bytes of the weights, by type.
+        attention: chains MatMul-Softmax-MatMul, by the type they compute in.
+        attention_fusable: how many of these have the form that the library documents as fusable.
+    """
+
+    requested: Precision
+    read_from: Literal["network", "engine"]
+    layers: dict[str, float]
+    weight_bytes: dict[str, int]
+    attention: dict[str, int]
+    attention_fusable: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """How an engine was built and what it fits.
+
+    Attributes:
+        schema_version: of this record.
+        bundle_digest: `Bundle.digest` of the bundle it was built from.
+        onnx_sha256: hash of the graph it was built from.
+        target: the row of the table of targets it was built for.
+        library: the module that built it, and that alone can run it.
+        library_version: `10.3.0`.
+        compute_capability: of the device it was built on, `8.7`; None if it was built ahead of time without one.
+        built_for: compute capabilities it was built for, `8.6`; empty for the library's own choice.
+        device_name: of that device; None without one.
+        driver: its version; None without one.
+        platform: `linux-x86_64`.
+        hardware_compatibility: which other devices may run it.
+        version_compatible: whether newer versions of the library may run it.
+        precision: what it computes in.
+        build_seconds: how long the build took.
+        engine: hash and size of the engine.
+    """
+
+    schema_version: int = ENGINE_SCHEMA_VERSION
+    bundle_digest: str
+    onnx_sha256: str
+    target: str
+    library: Library
+    library_version: str
+    compute_capability: str | None
+    built_for: tuple[str, ...]
+    device_name: str | None
+    driver: str | None
+    platform: str
+    hardware_compatibility: HardwareCompatibility
+    version_compatible: bool
+    precision: EnginePrecision
+    build_seconds: float
+    engine: FileRecord
+
+    def __post_init__(self) -> None:
+        for name in ("bundle_digest", "onnx_sha256"):
+            if not _SHA256.fullmatch(getattr(self, name)):
+                raise InputError(f"{name}: wanted 64 lower-case hexadecimal digits")
+        capabilities = self.built_for if self.compute_capability is None else (self.compute_capability, *self.built_for)
+        for capability in capabilities:
+            if not _CAPABILITY.fullmatch(capability):
+                raise InputError(f"compute capability: got {capability[:20]!r}, wanted one such as 8.7")
+        if self.build_seconds < 0:
+            raise InputError(f"build_seconds: got {self.build_seconds}, wanted 0 or more")
+
+
+def library_of(runtime: Runtime) -> Library | None:
+    """The module that builds and runs the engines of a target's runtime; None for a runtime without engines."""
+    return _LIBRARIES.get(runtime)
+
+
+def build_command(bundle: Bundle, library: Library) -> str:
+    """The command line that builds the engine that is wanted: for the bundle's own target if that is the library's."""
+    targets = [target.name for target in TARGETS if library_of(target.runtime) == library]
+    own = bundle.manifest.target
+    name = own if own in targets else targets[0] if len(targets) == 1 else "NAME"
+    return f"edgevit build {shlex.quote(str(bundle.path))} --target {name}"
+
+
+def record_path(bundle: Bundle, library: Library) -> Path:
+    """Where the record of a library's engine stands. There is an engine if and only if it is there."""
+    return device_dir(bundle) / f"{library}.json"
+
+
+def engine_path(bundle: Bundle, record: EngineRecord) -> Path:
+    """Where the engine of a record stands: its name has the beginning of its hash."""
+    return device_dir(bundle) / f"{record.library}-{record.engine.sha256[:16]}.engine"
+
+
+def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
+    """Put an engine in its place: the engine first, its record last.
+
+    A kill at any point leaves the old engine with its record, or the new one with its own.
+
+    Args:
+        bundle: that it was built from; nothing in it is touched.
+        engine: the bytes that the library serialized.
+        record: of just these bytes.
+
+    Returns:
+        The engine's file.
+
+    Raises:
+        InputError: the folder beside the bundle cannot be written; the old engine stays as it was.
+    """
+    assert record.engine == FileRecord(sha256=sha256(engine), size_bytes=len(engine)), "the record of another engine"
+    assert record.bundle_digest == bundle.digest, "the record of another bundle's engine"
+    path, where = engine_path(bundle, record), record_path(bundle, record.library)
+    before = _engine_before(bundle, record.library)
+    try:
+        where.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(where.parent, error) from error
+    try:
+        atomic_write(path, engine)
+        atomic_write(where, encode(record))
+    except BaseException:
+        if path != _engine_before(bundle, record.library):  # asked again: an interrupt may come after the last step
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            where.parent.rmdir()
+        raise
+    if before is not None and before != path:
+        before.unlink(missing_ok=True)
+    return path
+
+
+def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callable[[], bytes]]:
+    """Find a bundle's engine.
+
+    Args:
+        bundle: that it was built from.
+        library: that is to run it.
+
+    Returns:
+        Its record, and what gives its bytes after checking their hash (an InputError if it differs).
+
+    Raises:
+        InputError: there is none, its record is damaged or of a newer schema, or it was built from another bundle.
+    """
+    where = record_path(bundle, library)
+    again = f"run: {build_command(bundle, library)}"
+    if not where.exists():
+        raise InputError(f"{bundle.path}: has no engine of {library}; {again}")
+    record = _read_record(where, again)
+    if record.library != library:
+        raise InputError(f"{where}: is of an engine of {record.library}, wanted {library}; {again}")
+    if record.bundle_digest != bundle.digest:
+        raise InputError(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
+    return record, partial(_read_checked, engine_path(bundle, record), record.engine, again)
+
+
+def _read_record(where: Path, again: str) -> EngineRecord:
+    data = _read(where, _MAX_RECORD_BYTES, again)
+    if len(data) > _MAX_RECORD_BYTES:
+        raise InputError(f"{where}: is more than {_MAX_RECORD_BYTES} bytes, no record of an engine; {again}")
+    try:
+        values = parse(data, str(where))
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if type(version) is int and version != ENGINE_SCHEMA_VERSION:
+            raise InputError(f"{where}: schema version {version}, this edgevit reads {ENGINE_SCHEMA_VERSION}")
+        return build(EngineRecord, values, str(where))
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from error
+
+
+def _read_checked(path: Path, wanted: FileRecord, again: str) -> bytes:
+    data = _read(path, wanted.size_bytes, again)
+    if len(data) != wanted.size_bytes or sha256(data) != wanted.sha256:
+        raise InputError(f"{path}: is not the engine that its record describes, so it is not loaded; {again}")
+    return data
+
+
+def _read(path: Path, size_bytes: int, again: str) -> bytes:
+    """The file, and one byte more than the size if it is longer; a link in its place is not followed."""
+    with reading(path, again), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read(size_bytes + 1)
+
+
+def _engine_before(bundle: Bundle, library: Library) -> Path | None:
+    """The engine that the record in place names, if that can be told."""
+    try:
+        return engine_path(bundle, _read_record(record_path(bundle, library), ""))
+    except InputError:
+        return None
