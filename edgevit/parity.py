@@ -22,7 +22,19 @@ import numpy as np
 from edgevit.errors import InputError
 from edgevit.runner import Runner
 
-__all__ = ["NEAR_TIE", "Golden", "MergedOtherwise", "NearTie", "Parity", "compare"]
+__all__ = [
+    "NEAR_TIE",
+    "DecidedOtherwise",
+    "Golden",
+    "MergedOtherwise",
+    "NearTie",
+    "Parity",
+    "check_shapes",
+    "compare",
+    "contradicting",
+    "out_of_range",
+    "run_golden",
+]
 
 # Share of the spread of a step's scores below which two of them count as equal.
 NEAR_TIE = 1e-5
@@ -132,13 +144,32 @@ class MergedOtherwise:
 
 
 @dataclass(frozen=True)
+class DecidedOtherwise:
+    """An image that is taken for another class than the reference takes it for.
+
+    Attributes:
+        image: its name.
+        wanted: index of the reference's class.
+        got: index of the class it is taken for.
+        margin: by which the reference prefers its own class to that one, as a share of the spread of its logits.
+        near_tie: whether that is less than the precision resolves.
+    """
+
+    image: str
+    wanted: int
+    got: int
+    margin: float
+    near_tie: bool
+
+
+@dataclass(frozen=True)
 class Parity:
-    """The outcome of a comparison.
+    """The outcome of a comparison: by tolerances (`compare`), or by shares (`edgevit.agreement.agree`).
 
     Attributes:
         inputs: how many were compared.
         atol: absolute tolerance on logits.
-        rtol: the same relative to the reference's logit.
+        rtol: the same relative to the reference's logit; of an agreement, relative to the spread of an image's logits.
         largest_difference: of a logit, over the images without a near-tie.
         largest_tied_difference: of a logit, over the images with one, which tolerances do not judge.
         decisions_agreeing: images with the same top class.
@@ -148,6 +179,10 @@ class Parity:
         faults: one line for each image that is wrong.
         patches_agreeing: share of (image, patch) that ended in the same output token; None without a reduction's trace.
         merged_otherwise: the images in which some did not.
+        largest_share: of an agreement: the largest difference of a logit as a share of the spread of that image's.
+        selected_agreeing: of an agreement: for each step after the first, the share of the selected tokens that are
+            the same.
+        decided_otherwise: of an agreement: the images of another decision.
     """
 
     inputs: int
@@ -161,6 +196,9 @@ class Parity:
     faults: tuple[str, ...]
     patches_agreeing: float | None = None
     merged_otherwise: tuple[MergedOtherwise, ...] = ()
+    largest_share: float | None = None
+    selected_agreeing: tuple[float, ...] = ()
+    decided_otherwise: tuple[DecidedOtherwise, ...] = ()
 
     @property
     def near_tied(self) -> int:
@@ -194,8 +232,8 @@ def compare(
     Raises:
         InputError: the artefact takes or gives other shapes than the golden samples have.
     """
-    outputs = _run(golden.images, runner, report)
-    _check_shapes(golden, outputs)
+    outputs = run_golden(golden.images, runner, report)
+    check_shapes(golden, outputs)
     with np.errstate(invalid="ignore"):  # a logit that is no number is a fault of its own, below
         difference = np.abs(outputs["logits"] - golden.logits)
     within = (difference <= atol + rtol * np.abs(golden.logits)).all(axis=1)
@@ -216,7 +254,7 @@ def compare(
             tied = remerged & (golden.gap < NEAR_TIE)
         faults += [
             f"{name}: a patch is assigned to no token that there is"
-            for name in _named(golden, _out_of_range(outputs["assignment"], tokens))
+            for name in _named(golden, out_of_range(outputs["assignment"], tokens))
         ]
     if golden.depth is not None and golden.margin is not None and "depth" in outputs:
         same, steps = ~remerged, range(1, golden.margin.shape[1] + 1)
@@ -230,9 +268,7 @@ def compare(
             near_ties += ties
             tied[i] = bool(ties)
             faults += fault
-        faults += [
-            f"{name}: depth and counts contradict each other" for name in _named(golden, _contradicting(outputs))
-        ]
+        faults += [f"{name}: depth and counts contradict each other" for name in _named(golden, contradicting(outputs))]
     for wrong in np.flatnonzero(~(within & same_decision) & ~tied):
         what = f"logits differ by {difference[wrong].max():.2e}" if not within[wrong] else "another decision"
         faults.append(f"{golden.names[wrong]}: {what} (allowed {atol:g} + {rtol:g} of the value)")
@@ -254,7 +290,7 @@ def compare(
     )
 
 
-def _check_shapes(golden: Golden, outputs: dict[str, np.ndarray]) -> None:
+def check_shapes(golden: Golden, outputs: dict[str, np.ndarray]) -> None:
     """Refuse outputs that cannot be held against the reference's: numpy would broadcast them, or fail.
 
     Raises:
@@ -275,7 +311,7 @@ def _merged_otherwise(golden: Golden, patches: np.ndarray) -> tuple[MergedOtherw
     return tuple(MergedOtherwise(name, count, gap) for name, count, gap in named if count)
 
 
-def _out_of_range(assignment: np.ndarray, tokens: int | None) -> np.ndarray:
+def out_of_range(assignment: np.ndarray, tokens: int | None) -> np.ndarray:
     """Which images have a patch in a token that there is not: n booleans."""
     limit = assignment.shape[1] if tokens is None else tokens
     wrong: np.ndarray = np.any((assignment < -1) | (assignment >= limit), axis=1)
@@ -287,7 +323,7 @@ def _named(golden: Golden, wrong: np.ndarray) -> list[str]:
     return [name for name, marked in zip(golden.names, wrong, strict=True) if marked]
 
 
-def _contradicting(outputs: dict[str, np.ndarray]) -> np.ndarray:
+def contradicting(outputs: dict[str, np.ndarray]) -> np.ndarray:
     """Which images have a depth out of range, or counts that do not follow from it: n booleans."""
     depth, counts = outputs["depth"], outputs["counts"]
     steps = counts.shape[1]
@@ -313,7 +349,7 @@ def _tokens(name: str, wanted: np.ndarray, margin: np.ndarray, got: np.ndarray) 
     return [], []
 
 
-def _run(images: np.ndarray, runner: Runner, report: Callable[[int], None] | None) -> dict[str, np.ndarray]:
+def run_golden(images: np.ndarray, runner: Runner, report: Callable[[int], None] | None) -> dict[str, np.ndarray]:
     """Every output of every image, whatever the runner's batch."""
     batch, *shape = runner.input.shape
     if list(images.shape[1:]) != shape:
