@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgevit.engine_record import Library
 from edgevit.errors import MissingExtra
 from edgevit.runner import Runner
 from edgevit.spec import TensorSpec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "simulated"))
 
 BATCH, SIDE, CLASSES = 2, 4, 3
 IMAGE = TensorSpec("image", "float32", (BATCH, 3, SIDE, SIDE))
@@ -42,11 +47,10 @@ def zeros(image: np.ndarray) -> dict[str, np.ndarray]:
     return {output.name: np.zeros(output.shape, output.dtype) for output in OUTPUTS}
 
 
-def ort_case() -> Case:
+def tiny_graph() -> bytes:
+    """The graph as ONNX."""
     onnx = pytest.importorskip("onnx", reason="the graph is built with onnx")
     from onnx import TensorProto, helper, numpy_helper
-
-    from edgevit.runtimes.ort import OrtRunner
 
     nodes = [
         helper.make_node("ReduceMean", ["image", "plane"], ["colour"], keepdims=0),
@@ -71,7 +75,13 @@ def ort_case() -> Case:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString()
+    return bytes(model.SerializeToString())
+
+
+def ort_case() -> Case:
+    from edgevit.runtimes.ort import OrtRunner
+
+    data = tiny_graph()
     return Case(lambda: OrtRunner(data, threads=1), computed)
 
 
@@ -97,7 +107,45 @@ def null_case() -> Case:
     return Case(lambda: NullRunner(IMAGE, OUTPUTS), zeros)
 
 
-RUNNERS = {"ort": ort_case, "torch": torch_case, "null": null_case}
+def engine_case(library: Library) -> Callable[[], Case]:
+    """The graph as an engine on the GPU that is here."""
+
+    def make() -> Case:
+        from real_engine import engine_on_this_device
+
+        from edgevit.runtimes.trt import TrtRunner
+
+        engine = engine_on_this_device(library, tiny_graph())
+        return Case(lambda: TrtRunner(lambda: engine, library), computed)
+
+    return make
+
+
+def simulated_case(library: Library, binding: str) -> Callable[[], Case]:
+    """The runner of engines on a device made of the host's memory: what it does itself is held to the contract."""
+
+    def make() -> Case:
+        from cuda_device import SimulatedDevice
+        from simulated_runner import simulated_runner
+        from tensorrt_module import SimulatedLibrary
+
+        tensors = [(True, IMAGE), *((False, output) for output in OUTPUTS)]
+        simulated = SimulatedLibrary(SimulatedDevice(), tensors, computed, name=library)
+        return Case(lambda: simulated_runner(simulated, binding), computed)
+
+    return make
+
+
+RUNNERS = {
+    "ort": ort_case,
+    "torch": torch_case,
+    "null": null_case,
+    "trt": engine_case("tensorrt"),
+    "trt-rtx": engine_case("tensorrt_rtx"),
+    "trt, simulated": simulated_case("tensorrt", "cuda-bindings"),
+    "trt, simulated, through pycuda": simulated_case("tensorrt", "pycuda"),
+    "trt-rtx, simulated": simulated_case("tensorrt_rtx", "cuda-bindings"),
+}
 
 
 @pytest.fixture(params=RUNNERS)
