@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -12,7 +13,7 @@ from edgevit.spec import BlockCost
 
 from .products import Product, is_uncounted, product_of, shape_of
 
-__all__ = ["Cost", "count"]
+__all__ = ["Cost", "count", "part_of_nodes"]
 
 # Modules that hold blocks by number. What else has numbers, as the layers of a stem, is part of a block.
 _STACKS = {"blocks", "layers", "layer", "stages", "transformer", "features", "network"}
@@ -54,7 +55,7 @@ def count(model: ir.Model) -> Cost:
     parts: dict[str, _Part] = {}
     batch = shape_of(model.graph.inputs[0])[0] if model.graph.inputs else 1
     scale = _Scale(batch)
-    names = _part_names([_path(node) for node in nodes])
+    names = part_of_nodes(nodes)
     for node, name in zip(nodes, names, strict=True):
         part = parts.setdefault(name, _Part())
         product = product_of(node)
@@ -78,6 +79,11 @@ def count(model: ir.Model) -> Cost:
         uncounted=tuple(sorted({node.op_type for node in nodes if is_uncounted(node)})),
         blocks=tuple(part.cost(name, batch) for name, part in parts.items() if part.flops),
     )
+
+
+def part_of_nodes(nodes: Sequence[ir.Node]) -> list[str]:
+    """The part of the model that each node of a graph belongs to, as in `Cost.blocks`: `blocks.3[2]`, `head`."""
+    return _part_names([_path(node) for node in nodes])
 
 
 @dataclass
