@@ -93,7 +93,9 @@ class CudaMemory:
         try:
             work()
         except BaseException as error:
-            cuda.cudaStreamEndCapture(self._stream)  # it is the first error that counts
+            status, *half = cuda.cudaStreamEndCapture(self._stream)  # it is the first error that counts
+            if status == cuda.cudaError_t.cudaSuccess:
+                cuda.cudaGraphDestroy(half[0])
             if isinstance(error, InputError):
                 raise NotCaptured(str(error)) from error
             raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,8 @@ from edgevit.bundle_writer import write_bundle
 from edgevit.manifest import Manifest, ModelRecord
 from edgevit.preprocess import Preprocess
 from edgevit.spec import ReductionSpec, RoutingSpec, TensorSpec
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "simulated"))
 
 LABELS = ("dark", "middle", "bright")
 STEPS, GRID = 3, (2, 3)
