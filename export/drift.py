@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ class Drift:
         """The part that adds the most to the error."""
         known = [rung for rung in self.rungs if rung.error is not None]
         errors = [0.0, *(rung.error or 0.0 for rung in known)]
-        grown = [after - before for before, after in zip(errors, errors[1:], strict=False)]
+        grown = [after - before for before, after in pairwise(errors)]
         return known[int(np.argmax(grown))] if known else None
 
 
@@ -127,6 +128,7 @@ def drift(
     points = [point for point in _ranked(reference) if point.scores in there]
     wanted = list(dict.fromkeys([value for _, value in rungs] + pickers + [p.scores for p in points]))
     order = {str(value.name): i for i, node in enumerate(reference.graph) for value in node.outputs}
+    ends = {str(value.name) for value in reference.graph.outputs}  # the answer counts, whatever tokens it came from
     sums = {value: _Sum() for _, value in rungs}
     marks = {point.node: _Mark() for point in points}
     with open_graph(_exposed(reference, wanted)) as left, open_graph(_exposed(lower, wanted)) as right:
@@ -134,7 +136,7 @@ def drift(
             exact, rounded = left(batch), right(batch)
             until = min((order[name] for name in pickers if _differ(exact[name], rounded[name])), default=math.inf)
             for _, value in rungs:
-                if order[value] < until:
+                if order[value] < until or value in ends:
                     sums[value].add(exact[value], rounded[value])
             for point in points:
                 if order[point.scores] < until:
