@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgevit.image_folder import list_images
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.routing import route_mask
 from edgevit.preprocess import Preprocess
 from edgevit.spec import RoutingSpec
+
+from .calibration import calibration_paths
 
 __all__ = ["fullest_of_batches", "observed_counts"]
 
@@ -33,8 +34,7 @@ def observed_counts(
     Raises:
         InputError: no such folder, no image in it, or one that cannot be read.
     """
-    paths = list_images(folder)
-    taken = [paths[i] for i in np.linspace(0, len(paths) - 1, min(samples, len(paths))).round().astype(int)]
+    taken = calibration_paths(folder, samples)
     counts = []
     with torch.inference_mode():
         for start in range(0, len(taken), _AT_ONCE):
