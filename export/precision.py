@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -19,10 +20,10 @@ from .half import Half, lower
 from .islands import Island, islands
 from .linears import linears_of
 from .precision_report import PrecisionReport, Retry, largest_values, node_shares, weight_bytes
-from .prove import Batches, Proof
+from .prove import Proof
 from .ranges import OpenGraph, Ranges, measure_ranges
 
-__all__ = ["Batches", "PrecisionReport", "Retry", "with_precision"]
+__all__ = ["PrecisionReport", "Retry", "with_precision"]
 
 _RETRIES = 8
 _FLOAT_REST: tuple[Runtime, ...] = ("ort", "ov")  # where the rest of an int8 graph stays in fp32
@@ -35,8 +36,9 @@ def with_precision(
     runtime: Runtime,
     golden: Golden,
     open_graph: OpenGraph,
-    batches: Batches | None = None,
+    batches: Iterable[np.ndarray] | None = None,
     tokens: int | None = None,
+    state: Path | None = None,
     report: Callable[[float], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> tuple[ir.Model, PrecisionReport]:
@@ -52,9 +54,10 @@ def with_precision(
         runtime: which the graph is for: with int8 the rest is fp32 on `ort` and `ov`, fp16 on the others.
         golden: inputs and outputs of the source model.
         open_graph: makes the runners that judge.
-        batches: makes the calibration pictures, as often as it is called, in tensors of the graph's input. Without it
-            ranges of fp16 and bf16 are measured on the golden inputs.
+        batches: the calibration pictures in tensors of the graph's input, gone through several times
+            (`calibration_batches`). Without them ranges of fp16 and bf16 are measured on the golden inputs.
         tokens: that leave the last reduction; the patches by default.
+        state: where partly measured ranges are kept (`measure_ranges`).
         report: told the share done, 0 to 1; a retry tells the last part of it again.
         note: told in one line what was done otherwise than asked.
 
@@ -66,12 +69,13 @@ def with_precision(
         raise InputError("fp32 is what the graph has already; ask for fp16, bf16 or int8")
     if batches is None and precision == "int8":
         raise InputError("int8 needs pictures to measure ranges on; name a folder with --calibration-data")
+    assert batches is None or iter(batches) is not batches, "an iterator would be used up by the first pass"
     if batches is None and note is not None:
         note(f"{precision} without --calibration-data: ranges were measured on generated inputs, not on pictures")
     say = report or _silent
     own = _golden_batches(golden, model)
     ranges = measure_ranges(
-        model, batches() if batches is not None else own, open_graph, report=lambda share: say(0.4 * share)
+        model, own if batches is None else batches, open_graph, state=state, report=lambda share: say(0.4 * share)
     )
     proof = Proof(
         model, golden, batches, precision, open_graph, tokens=tokens, report=lambda share: say(0.4 + 0.6 * share)

@@ -15,10 +15,7 @@ from edgevit.spec import Precision
 
 from .emulate import emulated
 
-__all__ = ["Batches", "Proof"]
-
-# Makes the calibration pictures in tensors of the graph's input, as often as it is called.
-Batches = Callable[[], Iterable[np.ndarray]]
+__all__ = ["Proof"]
 
 
 class Proof:
@@ -29,7 +26,7 @@ class Proof:
     Args:
         model: the fp32 graph.
         golden: inputs and outputs of the source model.
-        batches: the pictures; None without any.
+        batches: the pictures, gone through anew for every graph; None without any.
         precision: whose standard holds.
         open_graph: makes the runners.
         tokens: that leave the last reduction; the patches by default.
@@ -40,7 +37,7 @@ class Proof:
         self,
         model: ir.Model,
         golden: Golden,
-        batches: Batches | None,
+        batches: Iterable[np.ndarray] | None,
         precision: Precision,
         open_graph: Callable[[bytes], Runner],
         *,
@@ -61,13 +58,12 @@ class Proof:
         outputs = self._answers(judged, self._batches)
         return on_golden, judge(self._reference, outputs, self._precision, tokens=self._tokens)
 
-    def _answers(self, model: ir.Model, batches: Batches) -> dict[str, np.ndarray]:
+    def _answers(self, model: ir.Model, batches: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """Every output on every picture."""
         parts: list[dict[str, np.ndarray]] = []
-        pictures = batches()
-        total = length_hint(pictures)
+        total = length_hint(batches)
         with self._open(_bytes(model)) as runner:
-            for batch in pictures:
+            for batch in batches:
                 parts.append(runner(batch))
                 if self._report is not None and total:
                     self._report(min(len(parts) / total, 1.0))
