@@ -17,7 +17,9 @@ from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed, InputError
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
 from edgevit.models.deploy import default_routing, deploy, reduction_spec, routing_spec
+from edgevit.models.recursive import RecursiveViT
 from edgevit.models.source import ModelSource
+from edgevit.models.thresholds import even_odds, with_thresholds
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner
@@ -32,6 +34,7 @@ from .cost import Cost, count
 from .fold_constants import fold_constants
 from .golden import verification_inputs
 from .name_nodes import name_new_nodes, name_nodes
+from .name_thresholds import name_thresholds
 from .reference import golden_samples
 from .scale_queries import scale_queries
 from .settings import ExportSettings
@@ -81,6 +84,7 @@ def export_bundle(
     open_graph: OpenGraph,
     force: bool = False,
     report: _Report | None = None,
+    note: _Report | None = None,
 ) -> Bundle:
     """Export a model: graph, verification, bundle.
 
@@ -91,6 +95,7 @@ def export_bundle(
         open_graph: makes the runner that verifies.
         force: whether an existing bundle at `output` is replaced.
         report: told the name of each step as it begins.
+        note: told in one line whatever was decided for the caller and may be worth another choice.
 
     Raises:
         InputError: `output` exists, the settings do not fit the model, or the model cannot be traced.
@@ -98,6 +103,7 @@ def export_bundle(
     """
     say = report or _silent
     check_output(output, force=force)
+    source = _decided(source, settings, note or _silent)
     graph = build_graph(source, settings, say, open_graph)
     say("verify")
     names, images = verification_inputs(source.preprocess)
@@ -129,6 +135,7 @@ def build_graph(
         CheckFailed: the graph breaks a rule.
     """
     say = report or _silent
+    source = _decided(source, settings, _silent)
     routing = _routing(source, settings)
     adaptive = routing if routing is not None and routing.mode == "adaptive" else None
     shape = (settings.batch_size, 3, source.preprocess.height, source.preprocess.width)
@@ -151,6 +158,8 @@ def build_graph(
     if adaptive:
         say("build the ladders")
         routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say)
+    if routing is not None and routing.selection == "threshold":
+        name_thresholds(model, routing.thresholds)
     say("check")
     shaped = with_shapes(model)
     check_graph(shaped, branches=adaptive is not None)
@@ -164,6 +173,23 @@ def build_graph(
         cost=cost or count(shaped),
         ladders=ladders,
     )
+
+
+def _decided(source: ModelSource, settings: ExportSettings, note: _Report) -> ModelSource:
+    """The source with the thresholds that were asked for, or that stand for none where the rule needs some."""
+    model, thresholds = source.module, settings.thresholds
+    if not isinstance(model, RecursiveViT) or model.config.router != "expert_choice":
+        if thresholds is not None:
+            raise InputError("thresholds are for an expert-choice router, which this model has not; leave them out")
+        return source
+    by_threshold = settings.routing == "adaptive" or settings.selection == "threshold"
+    if thresholds is None and by_threshold and model.config.thresholds is None:
+        thresholds = even_odds(model)
+        note(
+            f"{source.name} has no calibrated thresholds: a step takes the patches that its router finds more likely "
+            "than not; edgevit calibrate sets others"
+        )
+    return source if thresholds is None else dataclasses.replace(source, module=with_thresholds(model, thresholds))
 
 
 def _routing(source: ModelSource, settings: ExportSettings) -> RoutingSpec | None:

@@ -25,6 +25,8 @@ class ExportSettings:
         target: the class of devices the graph is for.
         routing: how the graph carries routing out; None for the model's default.
         selection: the rule of an expert-choice router under `mask`; None for its default.
+        thresholds: raw router logits for the steps after the first, in place of the model's; None for those, or 0
+            where it was never calibrated.
         precision: of the graph.
         opset: ONNX opset; None for the target's.
         batch_size: B, a constant of the graph.
@@ -42,6 +44,7 @@ class ExportSettings:
     target: str = "cpu-x86"
     routing: RoutingMode | None = None
     selection: Selection | None = None
+    thresholds: tuple[float, ...] | None = None
     precision: Precision = "fp32"
     opset: int | None = None
     batch_size: int = 1

@@ -11,7 +11,7 @@ import typer
 
 from edgevit import api, console
 from edgevit.commands.info import bundle_record, show_bundle
-from edgevit.commands.options import Json, given, setting
+from edgevit.commands.options import Json, given, numbers, setting
 from edgevit.errors import InputError
 
 __all__ = ["export"]
@@ -31,6 +31,10 @@ _Routing = Annotated[
 ]
 _Selection = Annotated[
     str | None, setting("--selection", "top-k|threshold", "Which tokens a step takes under mask.", "top-k")
+]
+_Thresholds = Annotated[
+    str | None,
+    setting("--thresholds", "X,X,...", "Router logits to exceed, a step after the first each.", "the model's, or 0"),
 ]
 _Budgets = Annotated[
     str | None,
@@ -83,6 +87,7 @@ def export(
     target: _Target = None,
     routing: _Routing = None,
     selection: _Selection = None,
+    thresholds: _Thresholds = None,
     budgets: _Budgets = None,
     precision: _Precision = None,
     calibration_data: _CalibrationData = None,
@@ -112,6 +117,7 @@ def export(
         target=target,
         routing=routing,
         selection=selection,
+        thresholds=None if thresholds is None else numbers(thresholds, "--thresholds", "-0.5,0,0.25"),
         budgets=None if budgets is None else _rungs(budgets),
         precision=precision,
         calibration_data=calibration_data,

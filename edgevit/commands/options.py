@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["BundlePath", "Data", "Json", "Runtime", "Threads", "given", "setting"]
+from edgevit.errors import InputError
+
+__all__ = ["BundlePath", "Data", "Json", "Runtime", "Threads", "given", "numbers", "setting"]
 
 
 def setting(name: str, metavar: str, help: str, default: str) -> Any:
@@ -29,6 +31,18 @@ def setting(name: str, metavar: str, help: str, default: str) -> Any:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def numbers(text: str, option: str, example: str) -> tuple[float, ...]:
+    """Numbers separated by commas.
+
+    Raises:
+        InputError: something else; the line shows the example.
+    """
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}; wanted numbers such as {example}") from None
 
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that `edgevit export` wrote.")]

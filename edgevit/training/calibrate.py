@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.routing import route_mask
+from edgevit.models.thresholds import with_thresholds
 from edgevit.preprocess import Preprocess
+from edgevit.thresholds import NOTHING, separating_threshold
 from edgevit.training.data import LabelledImages
 from edgevit.training.evaluate import run_all
 
-__all__ = ["calibrate_thresholds", "separating_threshold"]
-
-_LARGEST = float(torch.finfo(torch.float32).max)
+__all__ = ["calibrate_thresholds"]
 
 
 def calibrate_thresholds(
@@ -44,37 +42,11 @@ def calibrate_thresholds(
             f"thresholds belong to an expert_choice router, this model's is {config.router}; leave calibration out"
         )
     shares = replace(config, capacities=capacities or config.capacities).capacities  # checks them
-    thresholds = [_LARGEST] * (config.recursions - 1)  # a step not yet calibrated takes nothing
+    thresholds = [NOTHING] * (config.recursions - 1)  # a step not yet calibrated takes nothing
     for step in range(1, config.recursions):
-        trial = _with_thresholds(model, tuple(thresholds))
+        trial = with_thresholds(model, tuple(thresholds))
         outcomes = run_all(trial, images, preprocess, lambda m, x: route_mask(m, x, "threshold"))
         choices = [outcome.choices[step - 1] for outcome in outcomes]
         logits = torch.cat([choice.logits[choice.candidates] for choice in choices]).cpu()
-        thresholds[step - 1] = separating_threshold(logits, round(shares[step] * config.tokens * len(images)))
-    return _with_thresholds(model, tuple(thresholds))
-
-
-def separating_threshold(logits: Tensor, wanted: int) -> float:
-    """The number above which lie as near to `wanted` of the logits as can be, but at least one.
-
-    Halfway between two logits, so that rounding on another machine moves no patch across.
-
-    Args:
-        logits: n float32, n at least 1, in any order.
-        wanted: how many are to be above.
-    """
-    # How many logits a threshold below each value would let through.
-    values, counts = torch.unique(logits, return_counts=True)
-    values, taken = values.flip(0), counts.flip(0).cumsum(0)
-    last = int((taken - wanted).abs().argmin())
-    if last + 1 == len(values):
-        return -_LARGEST  # all of them: no patch of any picture is to stay behind
-    upper, lower = values[last], values[last + 1]
-    middle = lower + (upper - lower) / 2
-    return float(middle if middle < upper else lower)
-
-
-def _with_thresholds(model: RecursiveViT, thresholds: tuple[float, ...]) -> RecursiveViT:
-    calibrated = copy.deepcopy(model).eval()
-    calibrated.config = replace(model.config, thresholds=thresholds)
-    return calibrated
+        thresholds[step - 1] = separating_threshold(logits.numpy(), round(shares[step] * config.tokens * len(images)))
+    return with_thresholds(model, tuple(thresholds))

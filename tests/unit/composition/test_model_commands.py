@@ -120,11 +120,9 @@ def test_a_model_of_ones_own_is_found_in_the_working_directory(edgevit, tmp_path
         (["tinny"], "unknown model 'tinny'; did you mean 'tiny'?"),
         (["tiny", "--target", "jetson"], "unknown target 'jetson'"),
         (["tiny", "--precision", "bf16"], "precision bf16 is not built for target cpu-x86; use fp32, int8"),
-        (
-            ["tiny", "--routing", "adaptive"],
-            "the model has no thresholds to choose by; calibrate it first (edgevit train --calibrate), or use "
-            "--routing topk",
-        ),
+        (["tiny", "--thresholds", "0,high"], "--thresholds 0,high; wanted numbers such as -0.5,0,0.25"),
+        (["tiny", "--thresholds", "0,0"], "2 thresholds for 2 recursions"),
+        (["tiny-token", "--thresholds", "0,0"], "thresholds are for an expert-choice router"),
         (["tiny", "--routing", "sparse"], "sparse"),
         (["tiny", "--selection", "best"], "best"),
         (["tiny", "--routing", "dense"], "--routing dense for a model with a router"),
@@ -135,7 +133,6 @@ def test_a_model_of_ones_own_is_found_in_the_working_directory(edgevit, tmp_path
         (["tiny-token", "--budgets", "auto", "--calibration-data", "none"], "none"),
         (["tiny", "--budgets", "0,4"], "--budgets are the rungs of --routing adaptive, this export is topk"),
         (["tiny-dense", "--routing", "mask"], "--routing mask for a model without a router"),
-        (["tiny", "--routing", "mask", "--selection", "threshold"], "calibrate"),
         (["tiny", "--opset", "9"], "opset 9"),
         (["tiny", "--batch-size", "0"], "batch size 0"),
         (["tiny", "--checkpoint", "none.safetensors"], "none.safetensors: cannot be read"),

@@ -13,7 +13,7 @@ from torch import nn
 from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
 from edgevit.models.routing import route_mask
-from edgevit.training.calibrate import calibrate_thresholds, separating_threshold
+from edgevit.training.calibrate import calibrate_thresholds
 from edgevit.training.evaluate import run_all
 
 IMAGES = tiny_run.pictures(7, 0)
@@ -93,28 +93,3 @@ def test_other_routers_have_no_thresholds(router: Any) -> None:
 def test_capacities_that_are_no_schedule_are_refused(capacities: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="capacit"):
         calibrate_thresholds(model_of(tiny_run.CONFIG), IMAGES, tiny_run.PREPROCESS, capacities)
-
-
-values = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 3.0]) | st.floats(-(2.0**20), 2.0**20, width=32)
-
-
-@given(st.lists(values, min_size=1, max_size=12), st.integers(0, 15))
-def test_a_threshold_separates_as_many_as_is_possible(logits: list[float], wanted: int) -> None:
-    threshold = separating_threshold(torch.tensor(logits), wanted)
-    above = sum(value > threshold for value in logits)
-    possible = {sum(value >= edge for value in logits) for edge in logits}
-    assert above in possible
-    assert abs(above - wanted) == min(abs(count - wanted) for count in possible)
-
-
-def test_a_threshold_lies_halfway_between_what_it_separates() -> None:
-    assert separating_threshold(torch.tensor([1.0, 5.0, 2.0]), 1) == 3.5
-    assert separating_threshold(torch.tensor([1.0, 5.0, 2.0]), 2) == 1.5
-
-
-def test_neighbouring_numbers_are_separated_too() -> None:
-    upper = torch.tensor(1.0)
-    lower = torch.nextafter(upper, torch.tensor(0.0))
-    threshold = separating_threshold(torch.stack([lower, upper]), 1)
-    assert not float(lower) > threshold
-    assert float(upper) > threshold
