@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 # A list of its own and not read from edgevit.api: `from edgevit import spec` asks __getattr__ for "spec" first, and
 # loading the API to answer "no" would import the API in the middle of a module that the API needs.
 __all__ = [
+    "Calibration",
     "FolderEvaluation",
     "__version__",
+    "calibrate",
     "check_loadgen",
     "evaluate",
     "export_model",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevit.calibrating import Calibration, calibrate
 from edgevit.errors import InputError
 from edgevit.evaluating import FolderEvaluation, evaluate
 from edgevit.extras import needs
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from edgevit.training.run import Trained
 
 __all__ = [
+    "Calibration",
     "FolderEvaluation",
+    "calibrate",
     "check_loadgen",
     "evaluate",
     "export_model",
@@ -68,10 +71,11 @@ def export_model(
         preprocess: from a picture to the input, in place of the model's.
         force: replace the bundle at `output`.
         report: told each step as it begins.
-        note: told, in one line, of weights that were in no file and are random.
+        note: told, a line each, what was decided for the caller: weights that were in no file and are random,
+            thresholds that nobody calibrated.
         **settings: fields of `edgevit.export.settings.ExportSettings`, which states their units and defaults:
-            `target`, `routing`, `selection`, `budgets`, `calibration_data`, `calibration_samples`, `precision`,
-            `opset`, `batch_size`, `simplify`, `trace`, `verify`, `atol`, `rtol`.
+            `target`, `routing`, `selection`, `thresholds`, `budgets`, `calibration_data`, `calibration_samples`,
+            `precision`, `opset`, `batch_size`, `simplify`, `trace`, `verify`, `atol`, `rtol`.
 
     Raises:
         InputError: the model, its checkpoint and the settings do not fit each other; `output` exists; the model cannot
@@ -108,7 +112,7 @@ def export_model(
         source = replace(source, labels=tuple(labels))
     if preprocess is not None:
         source = replace(source, preprocess=preprocess)
-    return export_bundle(source, asked, Path(output), open_graph=OrtRunner, force=force, report=report)
+    return export_bundle(source, asked, Path(output), open_graph=OrtRunner, force=force, report=report, note=note)
 
 
 def load(bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None) -> Session:
@@ -191,6 +195,7 @@ def train_model(
     output: str | Path,
     initial: str | Path | None = None,
     schedule: str | None = None,
+    capacities: Sequence[float] | None = None,
     teacher: str | Path | None = None,
     resume: bool = False,
     calibrate: bool = False,
@@ -210,6 +215,7 @@ def train_model(
         initial: a checkpoint of the same architecture to start from, for a reduced model also one of the plain model,
             for one of timm's also its plain weights; its head is kept where the classes are the same.
         schedule: what a reduced model reduces where, as text; that of `initial` or the method's by default.
+        capacities: share of the patches that each step takes, in place of the model's.
         teacher: a checkpoint of the same classes whose answers are to be met too.
         resume: go on with the run in `output`, to the same result as if it had never stopped.
         calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint.
@@ -233,6 +239,7 @@ def train_model(
         Path(output),
         initial=None if initial is None else Path(initial),
         schedule=schedule,
+        capacities=None if capacities is None else tuple(capacities),
         teacher=None if teacher is None else Path(teacher),
         resume=resume,
         calibrate=calibrate,

@@ -16,6 +16,7 @@ import typer
 
 from edgevit import __version__
 from edgevit.commands.bench import bench
+from edgevit.commands.calibrate import calibrate
 from edgevit.commands.doctor import doctor
 from edgevit.commands.evaluate import evaluate
 from edgevit.commands.export import export
@@ -52,6 +53,7 @@ app.command(
         "export my_package.models:build --input-size 224 --output d/mine",
     ),
 )(export)
+app.command("calibrate", epilog=_examples("calibrate d/adaptive data/steel --output d/calibrated"))(calibrate)
 app.command("verify", epilog=_examples("verify d/topk"))(verify)
 app.command("predict", epilog=_examples("predict d/topk part.png", "predict d/topk pictures --overlay seen"))(predict)
 app.command(

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("export", "runtimes", "benchmarks")
 SCRIPTS = ("benchmarks/suites", "benchmarks/peers")  # not installed, may import anything
-COMPOSITION = ("api", "evaluating", "measuring", "cli", "console")  # and commands/: the parts of cli.py
+COMPOSITION = ("api", "building", "calibrating", "evaluating", "measuring", "threshold_trial", "cli", "console")  # and commands/: the parts of cli.py
 
 CORE = frozenset({"numpy", "PIL"})
 LIBRARIES = frozenset(
