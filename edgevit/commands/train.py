@@ -10,7 +10,7 @@ import typer
 
 from edgevit import api, console
 from edgevit.commands.evaluate import show_evaluation
-from edgevit.commands.options import Data, Json, given, setting
+from edgevit.commands.options import Data, Json, given, numbers, setting
 
 if TYPE_CHECKING:
     from edgevit.training.loop import Progress
@@ -49,6 +49,15 @@ _IbWeight = Annotated[
 _IbAfter = Annotated[
     float | None, setting("--ib-after", "X", "Share of the epochs before the bottleneck counts.", "0.3")
 ]
+_SharedBudget = Annotated[
+    bool,
+    typer.Option(
+        "--shared-budget", help="Let the pictures of a batch share each step's patches, for a model run by threshold."
+    ),
+]
+_Capacities = Annotated[
+    str | None, setting("--capacities", "X,X,...", "Share of the patches that each step takes.", "the model's")
+]
 _Schedule = Annotated[
     str | None, setting("--schedule", "TEXT", "What a reduced model reduces where.", "that of --init, or the method's")
 ]
@@ -81,6 +90,8 @@ def train(
     val_every: _ValEvery = None,
     layer_decay: _LayerDecay = None,
     freeze_stem: _FreezeStem = False,
+    shared_budget: _SharedBudget = False,
+    capacities: _Capacities = None,
     ib_weight: _IbWeight = None,
     ib_after: _IbAfter = None,
     val_share: _ValShare = 0.2,
@@ -110,6 +121,8 @@ def train(
         val_every=val_every,
         layer_decay=layer_decay,
         freeze_stem=freeze_stem or None,
+        shared_budget=shared_budget or None,
+        capacities=None if capacities is None else numbers(capacities, "--capacities", "1,0.25,0.125"),
         ib_weight=ib_weight,
         ib_after=ib_after,
         schedule=schedule,

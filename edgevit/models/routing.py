@@ -9,7 +9,7 @@ the share of its softmax on depths that need the step, which for two depths is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,19 @@ from edgevit.models import tokens
 from edgevit.models.recursive import RecursiveViT
 from edgevit.spec import Selection
 
-__all__ = ["Choice", "Routed", "blend", "reference", "route_by", "route_dense", "route_mask", "route_topk"]
+__all__ = [
+    "Choice",
+    "Routed",
+    "blend",
+    "reference",
+    "route_by",
+    "route_dense",
+    "route_mask",
+    "route_shared",
+    "route_topk",
+]
+
+_Rule = Selection | Literal["shared"]
 
 
 class Choice(NamedTuple):
@@ -71,20 +83,32 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
     Raises:
         InputError: `threshold` without calibrated thresholds.
     """
+    return _masked(model, image, selection)
 
+
+def _masked(model: RecursiveViT, image: Tensor, rule: _Rule | None) -> Routed:
     def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
         after = model.step(x, r, tokens.hide(active))
         patches = x[:, 1:]
         patches = torch.where(active[..., None], blend(patches, after[:, 1:], gate), patches)
         return torch.cat([after[:, :1], patches], dim=1)
 
-    return route_by(model, image, selection, run)
+    return route_by(model, image, rule, run)
+
+
+def route_shared(model: RecursiveViT, image: Tensor) -> Routed:
+    """Expert choice with one budget for the whole batch: step r takes the B k_r best patches, wherever they are.
+
+    What a model is trained with that is to be run by threshold: one picture takes more patches than another, the mean
+    is that of the capacities, and a threshold calibrated on many pictures takes the same ones.
+    """
+    return _masked(model, image, "shared")
 
 
 def route_by(
     model: RecursiveViT,
     image: Tensor,
-    selection: Selection | None,
+    rule: _Rule | None,
     run: Callable[[Tensor, Tensor, Tensor, int], Tensor],
 ) -> Routed:
     """Decide which tokens are active at each step, and leave to `run` how the step is taken.
@@ -92,7 +116,7 @@ def route_by(
     Args:
         model: a model with a router.
         image: B x 3 x H x W.
-        selection: the rule of an expert-choice router, `top-k` by default; None for token choice.
+        rule: the one of an expert-choice router, `top-k` by default; None for token choice.
         run: x B x (1 + N) x D, active B x N bool, gate B x N and the step (0-based) to x after that step: CLS and the
             active patches updated, the others as they were.
 
@@ -115,7 +139,7 @@ def route_by(
         else:
             logits = model.score(x[:, 1:], r)
             gate = torch.sigmoid(logits)
-            chosen = active & _expert_choice(model, logits, active, r, selection or "top-k")
+            chosen = active & _expert_choice(model, logits, active, r, rule or "top-k")
         choices.append(Choice(logits, active, chosen))
         active = chosen
         x = run(x, active, gate, r)
@@ -123,16 +147,19 @@ def route_by(
     return _routed(model.readout(x[:, :1], x[:, 1:]), depth, config.recursions, choices, origin)
 
 
-def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, selection: Selection) -> Tensor:
+def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, rule: _Rule) -> Tensor:
     """B x N router logits and the candidates B x N to the chosen B x N bool."""
     config = model.config
-    if selection == "threshold":
+    if rule == "threshold":
         if config.thresholds is None:
             raise InputError("this model has no thresholds; calibrate them on a folder first, or use --selection top-k")
         return logits > config.thresholds[step - 1]
     below_all = torch.finfo(logits.dtype).min
-    best = tokens.lowest_index_top_k(torch.where(active, logits, below_all), config.budget[step])
-    return tokens.membership(best, logits.shape[1])
+    scores = torch.where(active, logits, below_all)
+    if rule == "shared":
+        scores = scores.reshape(1, -1)
+    best = tokens.lowest_index_top_k(scores, config.budget[step] * (logits.shape[0] // scores.shape[0]))
+    return tokens.membership(best, scores.shape[1]).reshape(logits.shape)
 
 
 def route_topk(model: RecursiveViT, image: Tensor) -> Routed:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgevit.models.recursive import RecursiveViT
 from edgevit.models.reduction import ReducedModel
-from edgevit.models.routing import Routed, reference
+from edgevit.models.routing import Routed, reference, route_shared
 
 __all__ = ["Outcome", "outcome"]
 
@@ -22,10 +22,14 @@ class Outcome(NamedTuple):
     keep_shares: tuple[Tensor, ...] = ()  # in training: the share of tokens each learned keep mask let through, B each
 
 
-def outcome(model: nn.Module, images: Tensor) -> Outcome:
-    """B x 3 x H x W through a model as it is trained: a recursive one routed, a reduced one reduced."""
+def outcome(model: nn.Module, images: Tensor, *, shared_budget: bool = False) -> Outcome:
+    """B x 3 x H x W through a model as it is trained: a recursive one routed, a reduced one reduced.
+
+    With `shared_budget` the pictures of the batch share the patches of an expert-choice step (`route_shared`).
+    """
     if isinstance(model, RecursiveViT):
-        routed = reference(model, images)
+        shared = shared_budget and model.config.router == "expert_choice"
+        routed = route_shared(model, images) if shared else reference(model, images)
         return Outcome(routed.logits, routed=routed if model.config.router != "none" else None)
     if isinstance(model, ReducedModel):
         reduced = model.reduce(images, trace=False)

@@ -52,6 +52,7 @@ def train_on_folder(
     *,
     initial: Path | None = None,
     schedule: str | None = None,
+    capacities: tuple[float, ...] | None = None,
     teacher: Path | None = None,
     resume: bool = False,
     calibrate: bool = False,
@@ -70,6 +71,7 @@ def train_on_folder(
         initial: a checkpoint of the same architecture to start from, with its preprocessing; for a model that reduces
             tokens also one of the plain model, for one of timm's also its plain weights.
         schedule: what a reduced model reduces where; otherwise that of `initial`, or the method's default.
+        capacities: share of the patches that each step takes, in place of the model's; of a routed model.
         teacher: a checkpoint of any model of the same classes and preprocessing, whose answers are to be met too.
         resume: go on with the run in `output`.
         calibrate: afterwards set the router's thresholds on the training pictures and keep them in the checkpoint
@@ -84,6 +86,8 @@ def train_on_folder(
     """
     check_output(output, resume)  # reading pictures can take minutes
     config = architecture_named(model, schedule)
+    if capacities is not None and not (isinstance(config, RecursiveConfig) and config.router != "none"):
+        raise InputError(f"{model} has no router; leave --capacities out")
     if calibrate and not (isinstance(config, RecursiveConfig) and config.router == "expert_choice"):
         raise InputError(f"{model} has no expert-choice router and so no thresholds; leave --calibrate out")
     if settings.freeze_stem and initial is None:
@@ -97,6 +101,9 @@ def train_on_folder(
     else:
         start = start_from(model, initial, schedule, labels, settings.seed)
         config, weights, fresh, preprocess = start.config, start.weights, start.fresh, start.preprocess
+    if capacities is not None:
+        assert isinstance(config, RecursiveConfig), "asked above"
+        config = replace(config, capacities=capacities)
     frozen = stem_of(weights) if settings.freeze_stem and weights is not None else ()
     pictures = TrainingSet(read_images(train_folder, preprocess), read_images(val_folder, preprocess), preprocess)
     judge = None if teacher is None else load_checkpoint(teacher)

@@ -33,6 +33,8 @@ class TrainSettings:
         val_every: epochs between validations; the last is always validated.
         augmentation: random changes of the pictures.
         router_loss: weights of the router's terms.
+        shared_budget: expert choice - whether the pictures of a batch share the patches of each step, so that one may
+            take more than another, as it may when the model is run by threshold; several times slower to train.
         layer_decay: the rate of a layer is this times that of the layer above; the head, reducers and routers have the
             full one. Above 0 and at most 1, which makes all rates equal.
         freeze_stem: whether everything before the first block stays as it is.
@@ -55,6 +57,7 @@ class TrainSettings:
     val_every: int = 5
     augmentation: Augmentation = field(default_factory=Augmentation)
     router_loss: RouterLoss = field(default_factory=RouterLoss)
+    shared_budget: bool = False
     layer_decay: float = 1.0
     freeze_stem: bool = False
     ib_weight: float | None = None

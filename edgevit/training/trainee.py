@@ -60,7 +60,8 @@ class Trainee(nn.Module):
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """B x 3 x H x W and B classes to the loss, a scalar: the weighted mean over the pictures."""
-        settings, out = self.settings, outcome(self.model, images)
+        settings = self.settings
+        out = outcome(self.model, images, shared_budget=settings.shared_budget)
         loss = functional.cross_entropy(
             out.logits, targets, weight=self.class_weights, label_smoothing=settings.label_smoothing
         )
