@@ -52,7 +52,9 @@ class Histogram:
             magnitudes = magnitudes[finite]
         if magnitudes.size == 0:
             return
-        self._widen(math.frexp(float(magnitudes.max()))[1])
+        largest = float(magnitudes.max())
+        if largest > 0:
+            self._widen(math.frexp(largest)[1])
         # Times a power of two, so exact: a number falls into the same bin on every machine.
         places = (magnitudes * np.float32(1 / self.width)).astype(np.int64)
         self._counts += np.bincount(places, minlength=BINS)
