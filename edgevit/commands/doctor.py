@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit import __version__, console
+from edgevit.commands.doctor_graph import GraphReport, graph_report, refuse, show_graph_report
 from edgevit.commands.listing import runtimes, show_runtimes
 from edgevit.commands.options import Json
 from edgevit.errors import CheckFailed, EdgevitError, InputError
@@ -31,6 +32,7 @@ _Target = Annotated[
 
 
 _FILES = "files"
+_TENSORRT = ("trt", "trt-rtx")
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,25 @@ def doctor(bundle: _Bundle = None, target: _Target = None, json: Json = False) -
         raise InputError("--target is what a bundle is checked for; give the bundle too")
     report = {"machine": _machine(), "runtimes": runtimes(), "extras": _extras()}
     findings = [] if bundle is None else list(_try(bundle, target))
+    graph = _graph(bundle, target) if bundle is not None and findings[0].passed else None
     if json:
-        console.show_json(report if bundle is None else report | {"bundle": bundle, "findings": findings})
+        console.show_json(
+            report if bundle is None else report | {"bundle": bundle, "findings": findings, "graph": graph}
+        )
     else:
         _show(report)
         if bundle is not None:
             _show_findings(bundle, findings)
+        if graph is not None:
+            show_graph_report(graph)
     for finding in findings:
         if not finding.passed:
             # A damaged bundle is bad input, as it is for every command that opens one.
             raise (InputError if finding.subject == _FILES else CheckFailed)(
                 f"{bundle}: {finding.subject}: {finding.detail}"
             )
+    if graph is not None:
+        refuse(graph, str(bundle))
 
 
 def _machine() -> dict[str, Any]:
@@ -86,6 +95,15 @@ def _extras() -> list[dict[str, Any]]:
     ]
 
 
+def _graph(path: Path, target: str | None) -> GraphReport | None:
+    """What TensorRT will make of the graph, for a target that it serves."""
+    from edgevit.bundle import Bundle
+    from edgevit.targets import target_named
+
+    bundle = Bundle.open(path)
+    return graph_report(bundle, target_named(target or bundle.manifest.target))
+
+
 def _try(path: Path, target: str | None) -> Iterator[Finding]:
     """What a bundle is asked here, one after the other; a damaged one is asked no further."""
     from edgevit.bundle import Bundle
@@ -104,9 +122,13 @@ def _try(path: Path, target: str | None) -> Iterator[Finding]:
         yield from _suits(bundle.manifest, wanted)
     # A runtime that is not there is no fault of the bundle's, unless it is the one that its target asks for.
     asked = (wanted or target_named(bundle.manifest.target)).runtime
+    if asked in _TENSORRT:
+        return  # what its graph needs is known without a device
     if asked not in [runtime.name for runtime in RUNTIMES]:
         yield Finding(asked, False, "this edgevit has no such runtime; take a bundle for a target of another")
     for runtime in RUNTIMES:
+        if runtime.name in _TENSORRT:
+            continue  # it runs engines, which a bundle for another target has none of
         if runtime.library is not None and (runtime.installed or runtime.name == asked):
             yield _run(bundle, runtime.name)
 

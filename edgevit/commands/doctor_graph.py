@@ -1,0 +1,122 @@
+"""The part of `edgevit doctor` that asks whether TensorRT will take a bundle's graph, with no device at hand."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from edgevit import console
+from edgevit.bundle import GRAPH_NAME, Bundle
+from edgevit.errors import CheckFailed, InputError
+from edgevit.extras import needs
+from edgevit.targets import Target
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from edgevit.export.preflight import Finding
+
+__all__ = ["GraphReport", "graph_report", "refuse", "show_graph_report"]
+
+_NODES_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """What is known of a graph on the releases of TensorRT that a target runs.
+
+    Attributes:
+        releases: their names.
+        parsers: the installed libraries whose parser was asked, with their versions.
+        findings: the worst first of each release; none where all take the graph as it is.
+        unseen: why the graph could not be looked at; None where it was.
+    """
+
+    releases: tuple[str, ...]
+    parsers: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unseen: str | None = None
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """Those that leave no engine."""
+        return tuple(finding for finding in self.findings if finding.severity == "refused")
+
+
+def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
+    """Look at the graph of a bundle, its hash checked, for a target; None for one that TensorRT does not serve."""
+    from edgevit.export.trt_releases import releases_of
+
+    releases = releases_of(target.name)
+    if not releases:
+        return None
+    names = tuple(release.name for release in releases)
+    graph = bundle.read(GRAPH_NAME)
+    try:
+        with needs("export"):
+            from edgevit.export.ask_parser import ask_parser, library_name
+            from edgevit.export.preflight import preflight
+    except InputError as error:
+        return GraphReport(names, unseen=str(error))
+    findings = [finding for release in releases for finding in preflight(graph, release)]
+    parsers = []
+    # TensorRT-RTX parses anywhere and so stands in where the target's own library is not installed.
+    own = {release.library for release in releases}
+    library = next(filter(None, map(_installed, (*own, "tensorrt_rtx"))), None)
+    if library is not None:
+        parsers.append(library_name(library))
+        said = ask_parser(graph, library)
+        # What another library's parser refuses says nothing certain of the target.
+        findings += said if library.__name__ in own else [replace(finding, severity="unknown") for finding in said]
+    return GraphReport(names, tuple(parsers), tuple(findings))
+
+
+def show_graph_report(report: GraphReport) -> None:
+    """Print it as a table, or as a line where nothing is amiss."""
+    console.show_line("")
+    if report.unseen is not None:
+        console.show_line(
+            console.caution(f"the graph was not looked at for {', '.join(report.releases)}:"), report.unseen
+        )
+        return
+    asked = f"; asked: the parser of {', '.join(report.parsers)}" if report.parsers else "; no parser is installed here"
+    title = f"graph for {', '.join(report.releases)}{asked}"
+    if not report.findings:
+        console.show_line(title)
+        console.show_line(console.good("ok"), "nothing in it that is known to be refused, replaced or slow")
+        return
+    rows = [
+        (finding.release, _styled(finding), finding.says, _places(finding.nodes), finding.remedy)
+        for finding in report.findings
+    ]
+    console.show_table(("release", "state", "what", "where", "what to do"), rows, title=title)
+
+
+def refuse(report: GraphReport, subject: str) -> None:
+    """End the command where a release refuses the graph.
+
+    Raises:
+        CheckFailed: one does; the line has the first reason.
+    """
+    for finding in report.refused:
+        where = f" ({_places(finding.nodes)})" if finding.nodes else ""
+        raise CheckFailed(f"{subject}: {finding.release} refuses the graph: {finding.says}{where}; {finding.remedy}")
+
+
+def _installed(name: str) -> ModuleType | None:
+    spec = find_spec(name)
+    # Type stubs leave a folder of the name, which has no origin.
+    return importlib.import_module(name) if spec is not None and spec.origin is not None else None
+
+
+def _places(nodes: tuple[str, ...]) -> str:
+    more = f" and {len(nodes) - _NODES_SHOWN} more" if len(nodes) > _NODES_SHOWN else ""
+    return ", ".join(nodes[:_NODES_SHOWN]) + more
+
+
+def _styled(finding: Finding) -> Text:
+    style = {"refused": console.bad, "unknown": console.faint}.get(finding.severity, console.caution)
+    return style(finding.severity)
