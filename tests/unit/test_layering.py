@@ -54,7 +54,9 @@ RULES = {
     ),
     "training": Rule(frozenset({"hub", "models", "training"}), CORE | {"torch"}),
     "export": Rule(
-        frozenset({"hub", "models", "export"}), CORE | {"torch", "onnx", "onnx_ir", "onnxscript", "onnxsim"}
+        frozenset({"hub", "models", "export"}),
+        CORE | {"torch", "onnx", "onnx_ir", "onnxscript", "onnxsim"},
+        types_of=frozenset({"tensorrt"}),
     ),
     "runtimes": Rule(frozenset({"hub", "runtimes"}), one_vendor_inside_functions=True),
     "benchmarks": Rule(frozenset({"hub", "benchmarks"}), one_vendor_inside_functions=True),
