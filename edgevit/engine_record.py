@@ -56,23 +56,29 @@ _MAX_RECORD_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class EnginePrecision:
-    """What an engine computes in.
+    """What an engine computes in: types are `fp32`, `fp16`, `bf16`, `int8`, or what else the library names.
 
     Attributes:
         requested: the bundle's precision.
-        read_from: `network`, what the parser made of the graph before it was built, or `engine`, its inspector.
-        layers: share of the layers that compute, by the type of their result: `fp32`, `fp16`, `bf16`, `int8`.
-        weight_bytes: bytes of the weights, by type.
-        attention: chains MatMul-Softmax-MatMul, by the type they compute in.
+        products: share of the weights of products and convolutions, each shared one counted once, by the type they are
+            multiplied in.
+        layers: share of the layers that compute, by the type of their result, in the network before it was built.
+        weight_bytes: bytes of the weights, by the type they are stored in.
+        attention: chains MatMul-Softmax-MatMul, by the type of their products.
         attention_fusable: how many of these have the form that the library documents as fusable.
+        kernels: share of the kernels of the finished engine, by the lowest type they touch; empty where the library
+            does not tell.
+        attention_fused: how many of these kernels are fused attention; None where the library does not tell.
     """
 
     requested: Precision
-    read_from: Literal["network", "engine"]
+    products: dict[str, float]
     layers: dict[str, float]
     weight_bytes: dict[str, int]
     attention: dict[str, int]
     attention_fusable: int
+    kernels: dict[str, float]
+    attention_fused: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
