@@ -1,0 +1,110 @@
+"""`edgevit build`: the engine of a bundle, on the device that will run it or ahead of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgevit import building, console
+from edgevit.commands.options import BundlePath, Json, setting
+
+if TYPE_CHECKING:
+    from edgevit.engine_record import EngineRecord
+    from edgevit.export.trt_progress import BuildProgress
+
+__all__ = ["build"]
+
+_Target = Annotated[str | None, setting("--target", "NAME", "A name of `edgevit list targets`.", "the bundle's own")]
+_Workspace = Annotated[
+    int | None, setting("--workspace-mib", "N", "Most scratch memory of a kernel, MiB.", "the library's own choice")
+]
+_TimingCache = Annotated[
+    Path | None,
+    setting("--timing-cache", "FILE", "Kernel timings, read and written: building again is faster.", "none"),
+]
+_Hardware = Annotated[
+    Literal["none", "ampere+", "same-compute-capability"],
+    typer.Option("--hardware-compatibility", help="Which other GPUs may run it, at some cost of speed."),
+]
+_Version = Annotated[bool, typer.Option("--version-compatible", help="Let newer TensorRT run it.")]
+_Capability = Annotated[
+    list[str] | None,
+    setting("--compute-capability", "X.Y", "Build for this GPU ahead of time; may be repeated.", "the library's own"),
+]
+_Force = Annotated[bool, typer.Option("--force", help="Build again where there is an engine.")]
+
+
+def build(
+    bundle: BundlePath,
+    target: _Target = None,
+    workspace_mib: _Workspace = None,
+    timing_cache: _TimingCache = None,
+    hardware_compatibility: _Hardware = "none",
+    version_compatible: _Version = False,
+    compute_capability: _Capability = None,
+    force: _Force = False,
+    json: Json = False,
+) -> None:
+    """Build the engine of a bundle, beside it.
+
+    TensorRT builds on the device itself, in minutes; TensorRT-RTX (--target rtx) on any x86-64 machine, without a GPU.
+    The bundle does not change, and Ctrl-C leaves an engine that was there as it was.
+    """
+    notes: list[str] = []
+    with console.progress() as tell:
+        tell(0.0, "read the bundle")
+
+        def report(progress: BuildProgress) -> bool:
+            tell(progress.done, f"build: {progress.doing}", progress.left_s)
+            return True
+
+        record = building.build_engine(
+            bundle,
+            target=target,
+            workspace_bytes=None if workspace_mib is None else workspace_mib * 2**20,
+            timing_cache=timing_cache,
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+            capabilities=tuple(compute_capability or ()),
+            force=force,
+            report=report,
+            note=notes.append,
+        )
+    for line in notes:
+        console.note(line)
+    if json:
+        console.show_json(record)
+    else:
+        _show(bundle, record)
+
+
+def _show(bundle: Path, record: EngineRecord) -> None:
+    precision = record.precision
+    chains = sum(precision.attention.values())
+    facts: dict[str, Any] = {
+        "engine": f"{console.size(record.engine.size_bytes)}, built in {record.build_seconds:.1f} s",
+        "library": f"{record.library} {record.library_version}",
+        "for": _runs_on(record),
+        "precision": console.good(f"{precision.requested}, as the network was read back"),
+        "weights multiplied in": _shares(precision.products),
+        "layers compute in": _shares(precision.layers),
+    }
+    if precision.kernels:
+        facts["kernels work in"] = _shares(precision.kernels)
+    if chains:
+        fused = "" if precision.attention_fused is None else f", {precision.attention_fused} fused kernels built"
+        facts["attention"] = f"{precision.attention_fusable} of {chains} in a form that can be fused{fused}"
+    console.show_facts(facts, title=str(bundle))
+
+
+def _runs_on(record: EngineRecord) -> str:
+    if record.compute_capability is None:
+        return f"compute capability {', '.join(record.built_for) or 'as the library chose'}, built ahead of time"
+    wider = "" if record.hardware_compatibility == "none" else f" and {record.hardware_compatibility}"
+    return f"{record.device_name} (compute capability {record.compute_capability}{wider}), {record.driver}"
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return ", ".join(f"{console.percent(share)} {name}" for name, share in shares.items()) or "none"
