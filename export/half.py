@@ -1,9 +1,10 @@
 """A graph's arithmetic in fp16 or bf16, with casts where a part stays in fp32.
 
 Well-kept converters were tried first, on the graph of a recursive model (tests/unit/export/test_half.py holds the
-claims). `onnxruntime.transformers.float16.convert_float_to_float16` knows no bf16, keeps operators in fp32 only by kind
-or name, and puts a pair of casts around each node it keeps: two kept nodes in a row are joined through fp16, so that a
-score kept in fp32 is rounded before it is ranked. onnx-ir and onnxscript have no such pass.
+claims). `onnxruntime.transformers.float16.convert_float_to_float16` knows no bf16. It puts a pair of casts around each
+node it is told to keep, so that two in a row are joined through fp16: a score kept in fp32 is rounded before it is
+ranked. And it declares the cast of a weight that two kept nodes share twice, which makes the graph invalid. onnx-ir and
+onnxscript have no such pass.
 """
 
 from __future__ import annotations
