@@ -152,7 +152,8 @@ def verify_bundle(
         bundle: a folder that an export wrote.
         runtime: a name of `edgevit list runtimes`.
         threads: CPU threads; the runtime's own choice by default.
-        atol: absolute tolerance on logits; by default the one it was exported with.
+        atol: absolute tolerance on logits; by default the one it was exported with. A lower precision is judged by
+            its standard (`edgevit.agreement`) instead.
         rtol: the same relative to the reference's logit.
         report: told the share done, 0 to 1.
 
@@ -163,6 +164,7 @@ def verify_bundle(
         InputError: no bundle, a damaged one, or one this runtime cannot load.
         MissingExtra: the runtime's library is not installed.
     """
+    from edgevit.agreement import agree
     from edgevit.bundle import Bundle
     from edgevit.export.settings import ExportSettings
     from edgevit.parity import Golden, compare
@@ -177,14 +179,19 @@ def verify_bundle(
         if report is not None:
             report(done / len(golden.images))
 
+    merged = opened.manifest.reduction
+    tokens = merged.tokens[-1] if merged is not None else None
+    precision = opened.manifest.precision_achieved
     with open_runner(opened, runtime, threads=threads) as runner:
+        if precision != "fp32":
+            return agree(golden, runner, precision, count, tokens=tokens)
         return compare(
             golden,
             runner,
             asked.atol if atol is None else atol,
             asked.rtol if rtol is None else rtol,
             count,
-            tokens=opened.manifest.reduction.tokens[-1] if opened.manifest.reduction is not None else None,
+            tokens=tokens,
         )
 
 

@@ -23,16 +23,18 @@ from edgevit.models.thresholds import even_odds, with_thresholds
 from edgevit.npz import pack_arrays
 from edgevit.parity import Golden, Parity, compare
 from edgevit.runner import Runner
-from edgevit.spec import Precision, ReductionSpec, RoutingSpec, TensorSpec
+from edgevit.spec import RoutingSpec, TensorSpec
 from edgevit.targets import target_named
 
 from .achieved import require_precision
-from .adaptive import Ladders, build_ladders
+from .adaptive import build_ladders
 from .adaptive_parts import trace_parts
 from .check import check_graph
-from .cost import Cost, count
+from .cost import count
+from .finished import Graph
 from .fold_constants import fold_constants
 from .golden import verification_inputs
+from .lowered import lowered
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
 from .reference import golden_samples
@@ -49,31 +51,6 @@ __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
 OpenGraph = Callable[[bytes], Runner]
 _Report = Callable[[str], None]
 _LAZY_BRANCHES: tuple[str, ...] = ("ort",)  # runtimes seen to run only the branch taken
-
-
-@dataclasses.dataclass(frozen=True)
-class Graph:
-    """A finished graph.
-
-    Attributes:
-        onnx: the file's bytes.
-        input: `image`, B x 3 x H x W float32.
-        outputs: in order.
-        routing: how it routes tokens; None where there is nothing to route.
-        reduction: how it merges or drops them; None where every patch stays one.
-        precision: read back from it.
-        cost: counted from it; of an adaptive graph the worst case.
-        ladders: of an adaptive graph, its rungs.
-    """
-
-    onnx: bytes
-    input: TensorSpec
-    outputs: tuple[TensorSpec, ...]
-    routing: RoutingSpec | None
-    reduction: ReductionSpec | None
-    precision: Precision
-    cost: Cost
-    ladders: Ladders | None = None
 
 
 def export_bundle(
@@ -109,8 +86,16 @@ def export_bundle(
     names, images = verification_inputs(source.preprocess)
     golden = golden_samples(source.module, graph.routing, names, images)
     parity, runtime = _verified(graph, golden, settings, open_graph) if settings.verify else (None, "")
+    files = {}
+    if settings.precision != "fp32":
+        say(f"lower to {settings.precision}")
+        state = output.with_name(f".{output.name}.ranges.npz")  # what an interrupted export goes on from
+        graph, lowering = lowered(graph, source, settings, golden, open_graph, say, note or _silent, state)
+        parity, runtime = lowering.golden, f"{runtime}, {settings.precision} emulated"
+        files["precision.json"] = strict_json.encode(lowering)
+        state.unlink(missing_ok=True)
     say("write the bundle")
-    files = {GRAPH_NAME: graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
+    files |= {GRAPH_NAME: graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
     if parity is not None:
         files["parity.json"] = strict_json.encode(parity)
     return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
@@ -169,7 +154,7 @@ def build_graph(
         outputs=tuple(_spec(value) for value in model.graph.outputs),
         routing=routing,
         reduction=reduction_spec(source.module),
-        precision=require_precision(model, settings.precision),
+        precision=require_precision(model, "fp32"),
         cost=cost or count(shaped),
         ladders=ladders,
     )
@@ -198,6 +183,11 @@ def _routing(source: ModelSource, settings: ExportSettings) -> RoutingSpec | Non
     branches = target.runtime in _LAZY_BRANCHES
     mode = settings.routing or default_routing(source.module, settings.selection, branches=branches)
     routing = routing_spec(source.module, mode, settings.selection)
+    if mode == "adaptive" and settings.precision != "fp32":
+        raise InputError(
+            f"--precision {settings.precision} with --routing adaptive, whose branches stay in fp32; use --routing "
+            "mask, or topk for expert choice"
+        )
     if mode == "adaptive" and not branches:
         raise InputError(
             f"--routing adaptive for target {target.name}, where an If may cost all its branches; use --routing mask, "

@@ -35,7 +35,8 @@ class ExportSettings:
         verify: whether the artefact is compared with its source before a bundle is written.
         budgets: rungs of every step of an adaptive graph, in patches; `auto` for those with the least expected time on
             `calibration_data`; None for the default ones.
-        calibration_data: a folder of images such as the graph will see; None where nothing is chosen by them.
+        calibration_data: a folder of images such as the graph will see, by which rungs and ranges are chosen; int8
+            needs one.
         calibration_samples: how many of them are looked at.
         atol: absolute tolerance on logits.
         rtol: the same relative to the reference's logit.
@@ -72,6 +73,10 @@ class ExportSettings:
             )
         if not 1 <= self.batch_size <= _MOST_AT_ONCE:
             raise InputError(f"batch size {self.batch_size}; wanted 1 to {_MOST_AT_ONCE}")
+        if self.precision != "fp32" and not self.verify:
+            raise InputError(f"--precision {self.precision} is chosen by what it answers; leave out --no-verify")
+        if self.precision == "int8" and self.calibration_data is None:
+            raise InputError("--precision int8 needs pictures to measure ranges on; name some with --calibration-data")
         if self.calibration_samples < 1:
             raise InputError(f"calibration samples {self.calibration_samples}; wanted 1 or more")
         if self.budgets == "auto" and self.calibration_data is None:

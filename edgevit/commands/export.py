@@ -41,12 +41,12 @@ _Budgets = Annotated[
     setting("--budgets", "auto|N,N,...", "Token counts that adaptive chooses from.", "0, N/16, N/4 and all N"),
 ]
 _CalibrationData = Annotated[
-    Path | None, setting("--calibration-data", "DIR", "Images that --budgets auto is to be fast on.", "none")
+    Path | None, setting("--calibration-data", "DIR", "Images that rungs and ranges are chosen by.", "none")
 ]
 _CalibrationSamples = Annotated[
     int | None, setting("--calibration-samples", "N", "How many of them are looked at.", "128")
 ]
-_Precision = Annotated[str | None, setting("--precision", "fp32", "Precision of the graph.", "fp32")]
+_Precision = Annotated[str | None, setting("--precision", "fp32|fp16|bf16|int8", "Precision of the graph.", "fp32")]
 _Checkpoint = Annotated[
     Path | None, setting("--checkpoint", "FILE", "Weights (.safetensors; .pth for timm's).", "those that ship")
 ]
@@ -76,7 +76,8 @@ _BEGINS = {
     "simplify": 0.78,
     "build the ladders": 0.8,
     "check": 0.82,
-    "verify": 0.85,
+    "verify": 0.83,
+    "lower": 0.87,
     "write the bundle": 0.98,
 }
 
@@ -145,7 +146,7 @@ def export(
             input_size=input_size,
             schedule=schedule,
             force=force,
-            report=lambda step: tell(_BEGINS.get(step, 0.9), step),
+            report=lambda step: tell(_BEGINS.get(step.partition(" to ")[0], 0.9), step),
             note=notes.append,
             **settings,
         )

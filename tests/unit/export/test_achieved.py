@@ -36,5 +36,22 @@ def test_precision_is_read_from_the_weights_of_products(weight: np.ndarray, quan
 
 
 def test_a_request_that_was_not_met_fails() -> None:
-    with pytest.raises(CheckFailed, match="asked for fp16, but the graph's weights are fp32"):
+    with pytest.raises(CheckFailed, match="asked for fp16, but most of the graph's weights are fp32"):
         require_precision(product(np.eye(2, dtype=np.float32)), "fp16")
+
+
+def test_one_weight_of_a_precision_does_not_make_a_graph_one_of_it() -> None:
+    def weight(name: str, size: int, kind: type) -> onnx.TensorProto:
+        return numpy_helper.from_array(np.zeros((size, size), kind), name)
+
+    def graph(half: int, full: int) -> ir.Model:
+        tensors = [weight("h", half, np.float16), weight("f", full, np.float32)]
+        ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("image", "logits")]
+        nodes = [
+            helper.make_node("MatMul", ["image", "h"], ["a"]),
+            helper.make_node("MatMul", ["a", "f"], ["logits"]),
+        ]
+        return ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)))
+
+    assert achieved_precision(graph(half=4, full=2)) == "fp16"
+    assert achieved_precision(graph(half=2, full=4)) == "fp32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from torch import Tensor, nn
 
+from edgevit import api
 from edgevit.bundle import Bundle
 from edgevit.errors import CheckFailed, InputError
 from edgevit.export.pipeline import Graph, build_graph, export_bundle
@@ -261,3 +264,41 @@ def test_settings_that_cannot_be_met_are_one_line(arguments: dict[str, object], 
     with pytest.raises(InputError, match=says) as failure:
         ExportSettings(**arguments)  # type: ignore[arg-type]
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("precision, target", [("fp16", "jetson-orin"), ("bf16", "rtx"), ("int8", "cpu-x86")])
+def test_a_lower_precision_is_lowered_proved_and_recorded(
+    tiny_source: ModelSource, tmp_path: Path, precision: Any, target: str
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
+    settings = ExportSettings(
+        target=target, precision=precision, routing="topk",
+        calibration_data=tmp_path / "pictures", calibration_samples=5,
+    )  # fmt: skip
+    told: list[str] = []
+    bundle = export_bundle(
+        tiny_source,
+        settings,
+        tmp_path / "d",
+        open_graph=OrtRunner,
+        note=told.append,
+    )
+    assert bundle.manifest.precision_achieved == bundle.manifest.precision_requested == precision
+    record = json.loads(bundle.read("precision.json"))
+    assert record["requested"] == precision
+    assert record["calibrated_on"] == 4
+    assert "asked for 5 calibration pictures and got 4: there are no more" in told
+    assert "emulated" in bundle.manifest.parity.runtime
+    if precision != "bf16":  # which ONNX Runtime has no operators for on a CPU
+        assert api.verify_bundle(bundle.path, runtime="ort").passed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "pictures"]
+
+
+def test_int8_needs_pictures_and_a_proof() -> None:
+    with pytest.raises(InputError, match="--calibration-data"):
+        ExportSettings(precision="int8")
+    with pytest.raises(InputError, match="leave out --no-verify"):
+        ExportSettings(precision="fp16", target="rtx", verify=False)
