@@ -12,10 +12,12 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
+from edgevit.errors import FallbackWarning
 from edgevit.strict_json import plain
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "show_table",
     "size",
     "time_left",
+    "warnings_as_lines",
 ]
 
 # A list of scalars but strings that `json` has laid out over several lines. No string holds a line break: none matches.
@@ -105,6 +108,29 @@ def show_facts(facts: Mapping[str, str | Text], title: str = "") -> None:
 def note(text: str) -> None:
     """Tell people something beside the result: one line on standard error."""
     _console(sys.stderr).print(_styled(text, "dim"), soft_wrap=True)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print every `FallbackWarning` as one line on standard error, where Python would print two, and one only once.
+
+    Others stay with Python. It is for the program alone: a library leaves this to whoever embeds it.
+    """
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: TextIO | str | None
+        ) -> None:
+            if issubclass(category, FallbackWarning):
+                line = " ".join(str(message).split())
+                _console(sys.stderr).print(_styled(f"warning: {line}", "yellow"), soft_wrap=True)
+            else:
+                others(message, category, filename, lineno, *rest)  # type: ignore[arg-type]  # as they came
+
+        warnings.simplefilter("always", FallbackWarning)
+        warnings.showwarning = show  # type: ignore[assignment]  # the same arguments
+        yield
 
 
 def good(text: str) -> Text:

@@ -3,7 +3,7 @@
 Only these are printed without a traceback; any other exception is a bug and shows one.
 """
 
-__all__ = ["CheckFailed", "EdgevitError", "InputError", "MissingExtra"]
+__all__ = ["CheckFailed", "EdgevitError", "FallbackWarning", "InputError", "MissingExtra"]
 
 
 class EdgevitError(Exception):
@@ -34,3 +34,7 @@ class CheckFailed(EdgevitError):
     """A check that ran and failed (parity, verification, regression): exit status 1."""
 
     exit_status = 1
+
+
+class FallbackWarning(UserWarning):
+    """A bundle runs otherwise than its target says: on another runtime, or in another precision."""

@@ -22,7 +22,7 @@ from .ort_profile import layer_times
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["OrtRunner"]
+__all__ = ["OrtRunner", "available_providers"]
 
 _CPU = "CPUExecutionProvider"
 
@@ -49,6 +49,15 @@ class _Loaded:
     output_names: list[str]
 
 
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that the installed onnxruntime was built with.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    return tuple(_imported().get_available_providers())
+
+
 class OrtRunner:
     """An ONNX graph with one float32 input and static shapes, on ONNX Runtime.
 
@@ -72,12 +81,7 @@ class OrtRunner:
         providers: Sequence[str] = (_CPU,),
         threads: int | None = None,
     ) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            if error.name != "onnxruntime":
-                raise  # it is installed, and something it needs itself is not
-            raise MissingExtra("onnxruntime", "cpu") from error
+        onnxruntime = _imported()
         available = onnxruntime.get_available_providers()
         unknown = [provider for provider in providers if provider not in available]
         if unknown or not providers:
@@ -187,6 +191,16 @@ class OrtRunner:
                 "libraries that provider needs, or ask for another"
             )
         return session
+
+
+def _imported() -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise  # it is installed, and something it needs itself is not
+        raise MissingExtra("onnxruntime", "cpu") from error
+    return onnxruntime
 
 
 def _run(session: onnxruntime.InferenceSession, loaded: _Loaded, image: np.ndarray) -> list[np.ndarray]:

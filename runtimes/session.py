@@ -5,7 +5,8 @@ Does not know: which runtime it is, how a bundle was made, files other than the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import exp, isfinite
 from pathlib import Path
@@ -16,34 +17,74 @@ from typing import TypeVar, overload
 import numpy as np
 
 from edgevit.bundle import Bundle
-from edgevit.errors import CheckFailed, InputError
-from edgevit.manifest import Manifest
+from edgevit.errors import CheckFailed, EdgevitError, FallbackWarning, InputError, MissingExtra
 from edgevit.preprocess import ImageSource
 from edgevit.runner import Runner
-from edgevit.spec import ReductionSpec, RoutingSpec
+from edgevit.targets import target_named
 
+from ._traces import checked_tokens, traced
 from .choose import open_runner
+from .fallback import BUILDS_AT_START, Health, PassedOver, computed_in, first_that_starts, rungs
 from .prediction import MergingTrace, Prediction, RoutingTrace, Timings
 
 __all__ = ["Session", "load"]
 
+_OF_ENGINES = ("trt", "trt-rtx")
 _Source = TypeVar("_Source", bound=ImageSource)  # so that a list[str] is welcome where lists are invariant
 
 
-def load(bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None) -> Session:
+def load(
+    bundle: str | Path | Bundle,
+    runtime: str = "auto",
+    threads: int | None = None,
+    *,
+    rebuild: Callable[[Bundle], object] | None = None,
+) -> Session:
     """Load a bundle; the session is ready when this returns.
+
+    With `auto`, where the runtime of the bundle's target does not run it here, the next best does, and a
+    `FallbackWarning` says so. `Session.health` has the reasons.
 
     Args:
         bundle: a bundle or its folder.
-        runtime: a name of `edgevit list runtimes`; `auto` takes the one its target is for.
+        runtime: a name of `edgevit list runtimes`, that one or an error; `auto` takes the best that works.
         threads: CPU threads; the runtime's own choice by default.
+        rebuild: builds the engine beside the bundle; called once if there is none that runs here. By default nothing
+            is built, which takes minutes.
 
     Raises:
-        InputError: no bundle, a damaged one, or one this runtime cannot load.
+        InputError: no bundle, a damaged one, or one that nothing can load here.
         MissingExtra: the runtime's library is not installed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    return Session(opened, open_runner(opened, runtime, threads=threads))
+    names = rungs(target_named(opened.manifest.target)) if runtime == "auto" else (runtime,)
+
+    def open_on(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
+        runner = open_runner(opened, name, threads=threads)
+        if passed_over and name == BUILDS_AT_START:
+            text = f"{opened.path}: ONNX Runtime builds an engine now, which takes minutes; {passed_over[0].reason}"
+            warnings.warn(text, FallbackWarning, stacklevel=6)
+        return Session(opened, runner, runtime=name, passed_over=passed_over)
+
+    def start(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
+        try:
+            return open_on(name, passed_over)
+        except MissingExtra:
+            raise
+        except EdgevitError as error:
+            if rebuild is None or name not in _OF_ENGINES:
+                raise
+            try:
+                rebuild(opened)
+            except EdgevitError as failure:
+                raise InputError(f"{error}; building it failed: {failure}") from failure
+            return open_on(name, passed_over)
+
+    session = first_that_starts(opened, names, start)
+    health = session.health()
+    if health.degraded:
+        warnings.warn(f"{opened.path}: {health}", FallbackWarning, stacklevel=3)
+    return session
 
 
 class Session:
@@ -54,6 +95,8 @@ class Session:
     Args:
         bundle: it says how pictures become tensors and logits become labels.
         runner: the graph of that bundle, not entered.
+        runtime: the name it was opened by; the runner's own word for itself by default.
+        passed_over: runtimes that would have been better and do not run the bundle here, best first.
 
     Attributes:
         bundle: as given.
@@ -64,14 +107,21 @@ class Session:
         InputError: the graph cannot be loaded, or is not the one that the manifest describes.
     """
 
-    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runner: Runner,
+        *,
+        runtime: str | None = None,
+        passed_over: Sequence[PassedOver] = (),
+    ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
         self.runner = runner
         self.labels = manifest.labels
         self._preprocess = manifest.preprocess
         self._batch = manifest.input.shape[0]
-        self._routing, self._reduction = _traced(manifest)
+        self._routing, self._reduction = traced(manifest)
         self._closed = False
         with ExitStack() as stack:
             stack.enter_context(runner)
@@ -79,6 +129,17 @@ class Session:
                 got = "; ".join(map(str, (runner.input, *runner.outputs)))
                 wanted = "; ".join(map(str, (manifest.input, *manifest.outputs)))
                 raise InputError(f"{bundle.path}: the graph has {got}, the manifest {wanted}; export the bundle again")
+            facts = dict(runner.facts)
+            runs = runtime or str(facts["runtime"])
+            self._health = Health(
+                target=manifest.target,
+                wanted=passed_over[0].runtime if passed_over else runs,
+                runtime=runs,
+                facts=facts,
+                passed_over=tuple(passed_over),
+                precision=manifest.precision_achieved,
+                computed_in=computed_in(manifest, facts),
+            )
             self._loaded = stack.pop_all()
 
     @overload
@@ -106,6 +167,10 @@ class Session:
             return self._predict_batch([image])[0]
         starts = range(0, len(image), self._batch)
         return [answer for start in starts for answer in self._predict_batch(image[start : start + self._batch])]
+
+    def health(self) -> Health:
+        """Which runtime runs the bundle, on what, and why each better one does not."""
+        return self._health
 
     def close(self) -> None:
         """Free the runtime. Closing again does nothing."""
@@ -153,7 +218,7 @@ class Session:
             return None
         depth = outputs["depth"][i]
         if self._reduction is not None:  # then the tokens are not the patches, and depth is by token
-            tokens = _tokens(outputs["assignment"][i], self._reduction)
+            tokens = checked_tokens(outputs["assignment"][i], self._reduction)
             depth = np.where(tokens < 0, 0, depth[tokens])
         return RoutingTrace(depth.reshape(self._routing.grid), tuple(outputs["counts"][i].tolist()))
 
@@ -161,42 +226,8 @@ class Session:
         """What was merged or dropped of image i."""
         if self._reduction is None:
             return None
-        tokens = _tokens(outputs["assignment"][i], self._reduction)
+        tokens = checked_tokens(outputs["assignment"][i], self._reduction)
         return MergingTrace(tokens.reshape(self._reduction.grid), self._reduction.tokens)
-
-
-def _traced(manifest: Manifest) -> tuple[RoutingSpec | None, ReductionSpec | None]:
-    """The routing and the reduction that the outputs tell of; None where there is none, or no trace of it in the graph.
-
-    Raises:
-        InputError: a trace has another shape than what it is of.
-    """
-    shapes = {output.name: output.shape for output in manifest.outputs}
-    reduction = manifest.reduction if "assignment" in shapes else None
-    routing = manifest.routing if {"depth", "counts"} <= shapes.keys() else None
-    wanted: dict[str, tuple[str, int]] = {}
-    if reduction is not None:
-        wanted["assignment"] = "reduction", reduction.patches
-    if routing is not None:
-        wanted |= {"depth": ("routing", routing.tokens), "counts": ("routing", routing.steps)}
-        if manifest.reduction is not None and reduction is None:
-            raise InputError("manifest.json: output depth is of merged tokens and there is no output assignment")
-    batch = shapes["logits"][0]
-    for name, (what, size) in wanted.items():
-        if shapes[name] != (batch, size):
-            raise InputError(f"manifest.json: output {name} is {shapes[name]}, its {what} makes it {(batch, size)}")
-    return routing, reduction
-
-
-def _tokens(assignment: np.ndarray, reduction: ReductionSpec) -> np.ndarray:
-    """The N patches' tokens as the graph gave them.
-
-    Raises:
-        CheckFailed: one is no token that there is.
-    """
-    if assignment.min() < -1 or assignment.max() >= reduction.tokens[-1]:
-        raise CheckFailed("the graph put a patch into a token that it has not; run edgevit verify on the bundle")
-    return assignment
 
 
 def _softmax(logits: list[float]) -> list[float]:

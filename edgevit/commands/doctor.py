@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit import __version__, console
+from edgevit.commands.doctor_chain import Rung, show_chain, try_runtimes
 from edgevit.commands.doctor_graph import GraphReport, graph_report, refuse, show_graph_report
 from edgevit.commands.listing import runtimes, show_runtimes
 from edgevit.commands.options import Json
+from edgevit.engine_record import library_of
 from edgevit.errors import CheckFailed, EdgevitError, InputError
 from edgevit.extras import EXTRAS, installed_version
 
 if TYPE_CHECKING:
-    from edgevit.bundle import Bundle
     from edgevit.manifest import Manifest
     from edgevit.targets import Target
 
@@ -32,7 +33,6 @@ _Target = Annotated[
 
 
 _FILES = "files"
-_TENSORRT = ("trt", "trt-rtx")
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,20 @@ def doctor(bundle: _Bundle = None, target: _Target = None, json: Json = False) -
     if target is not None and bundle is None:
         raise InputError("--target is what a bundle is checked for; give the bundle too")
     report = {"machine": _machine(), "runtimes": runtimes(), "extras": _extras()}
-    findings = [] if bundle is None else list(_try(bundle, target))
+    chain: list[Rung] = []
+    findings = [] if bundle is None else list(_try(bundle, target, chain))
     graph = _graph(bundle, target) if bundle is not None and findings[0].passed else None
     if json:
         console.show_json(
-            report if bundle is None else report | {"bundle": bundle, "findings": findings, "graph": graph}
+            report
+            if bundle is None
+            else report | {"bundle": bundle, "findings": findings, "chain": chain, "graph": graph}
         )
     else:
         _show(report)
         if bundle is not None:
             _show_findings(bundle, findings)
+            show_chain(chain)
         if graph is not None:
             show_graph_report(graph)
     for finding in findings:
@@ -104,10 +108,13 @@ def _graph(path: Path, target: str | None) -> GraphReport | None:
     return graph_report(bundle, target_named(target or bundle.manifest.target))
 
 
-def _try(path: Path, target: str | None) -> Iterator[Finding]:
-    """What a bundle is asked here, one after the other; a damaged one is asked no further."""
+def _try(path: Path, target: str | None, chain: list[Rung]) -> Iterator[Finding]:
+    """What a bundle is asked here, one after the other; a damaged one is asked no further.
+
+    What would run it goes to `chain`. For a target with engines that is told and judged by nobody: what its graph needs
+    is known without a device, and a device that is not there is no fault of the bundle's.
+    """
     from edgevit.bundle import Bundle
-    from edgevit.runtimes.choose import RUNTIMES
     from edgevit.targets import target_named
 
     wanted = target_named(target) if target is not None else None
@@ -120,31 +127,11 @@ def _try(path: Path, target: str | None) -> Iterator[Finding]:
     yield Finding(_FILES, True, f"{len(bundle.manifest.files)} files, every hash as in the manifest")
     if wanted is not None:
         yield from _suits(bundle.manifest, wanted)
-    # A runtime that is not there is no fault of the bundle's, unless it is the one that its target asks for.
-    asked = (wanted or target_named(bundle.manifest.target)).runtime
-    if asked in _TENSORRT:
-        return  # what its graph needs is known without a device
-    if asked not in [runtime.name for runtime in RUNTIMES]:
-        yield Finding(asked, False, "this edgevit has no such runtime; take a bundle for a target of another")
-    for runtime in RUNTIMES:
-        if runtime.name in _TENSORRT:
-            continue  # it runs engines, which a bundle for another target has none of
-        if runtime.library is not None and (runtime.installed or runtime.name == asked):
-            yield _run(bundle, runtime.name)
-
-
-def _run(bundle: Bundle, runtime: str) -> Finding:
-    import numpy as np
-
-    from edgevit.runtimes.choose import open_runner
-
-    try:
-        with open_runner(bundle, runtime) as runner:
-            runner(np.zeros(runner.input.shape, np.float32))
-            facts = " ".join(str(runner.facts[key]) for key in ("version", "provider", "device") if key in runner.facts)
-    except EdgevitError as error:
-        return Finding(runtime, False, str(error))
-    return Finding(runtime, True, f"runs it: {facts}")
+    aim = wanted or target_named(bundle.manifest.target)
+    for rung in try_runtimes(bundle, aim):
+        chain.append(rung)
+        if library_of(aim.runtime) is None:
+            yield Finding(rung.runtime, rung.runs, rung.detail)
 
 
 def _suits(manifest: Manifest, target: Target) -> Iterator[Finding]:

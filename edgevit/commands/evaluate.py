@@ -39,7 +39,7 @@ def evaluate(
 
     Where DATA holds train/ and val/, it is val/ that counts. A bundle needs neither torch nor onnx.
     """
-    with console.progress() as tell:
+    with console.warnings_as_lines(), console.progress() as tell:
         result = api.evaluate(
             model,
             data,

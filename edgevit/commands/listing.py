@@ -109,6 +109,7 @@ def runtimes() -> _Rows:
             "version": installed_version(runtime.library) if runtime.library else None,
             "installed": runtime.installed,
             "extra": runtime.extra,
+            "install": runtime.remedy or (f"pip install 'edgevit[{runtime.extra}]'" if runtime.extra else None),
             "description": runtime.description,
         }
         for runtime in RUNTIMES
@@ -126,4 +127,4 @@ def _state(row: dict[str, Any]) -> Any:
         return console.good("built in")
     if row["installed"]:
         return console.good(f"{row['library']} {row['version'] or ''}".rstrip())
-    return console.bad(f"missing: pip install 'edgevit[{row['extra']}]'")
+    return console.bad(f"missing: {row['install']}")

@@ -46,7 +46,7 @@ def predict(
         _check_overlay(overlay, images)
     files = _files(images)
     answers: list[Prediction | InputError] = []
-    with api.load(bundle, runtime, threads) as session, console.progress() as tell:
+    with console.warnings_as_lines(), api.load(bundle, runtime, threads) as session, console.progress() as tell:
         batch, preprocess = session.bundle.manifest.input.shape[0], session.bundle.manifest.preprocess
         for start in range(0, len(files), batch):
             tell(start / len(files), files[start].name)
