@@ -16,7 +16,6 @@ from edgevit.commands.doctor_chain import Rung, show_chain, try_runtimes
 from edgevit.commands.doctor_graph import GraphReport, graph_report, refuse, show_graph_report
 from edgevit.commands.listing import runtimes, show_runtimes
 from edgevit.commands.options import Json
-from edgevit.engine_record import library_of
 from edgevit.errors import CheckFailed, EdgevitError, InputError
 from edgevit.extras import EXTRAS, installed_version
 
@@ -115,6 +114,7 @@ def _try(path: Path, target: str | None, chain: list[Rung]) -> Iterator[Finding]
     is known without a device, and a device that is not there is no fault of the bundle's.
     """
     from edgevit.bundle import Bundle
+    from edgevit.engine_record import library_of
     from edgevit.targets import target_named
 
     wanted = target_named(target) if target is not None else None
