@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT
-from edgevit.models.routing import Routed, reference, route_dense, route_mask, route_topk
+from edgevit.models.routing import Routed, reference, route_dense, route_mask, route_shared, route_topk
 
 TINY = RecursiveConfig(
     image_size=8, patch_size=2, classes=3, width=8, heads=2, depth=2, recursions=3, capacities=(1.0, 0.5, 0.25),
@@ -213,6 +213,31 @@ def test_top_k_tells_one_story(selection: Any) -> None:
     routed = route_mask(model_of(TINY), picture(TINY), selection)
     assert_consistent(routed, 3)
     assert routed.counts.tolist() == [[16, 8, 4]] * 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pictures_that_share_a_budget_take_what_a_threshold_would(seed: int) -> None:
+    """The patches above the logit that separates them over the whole batch, step by step."""
+    model, images = model_of(TINY, seed), picture(TINY, batch=5, seed=seed)
+    shared = route_shared(model, images)
+    thresholds = []
+    for step, choice in enumerate(shared.choices, start=1):
+        taken, left = choice.logits[choice.chosen], choice.logits[choice.candidates & ~choice.chosen]
+        assert len(taken) == len(images) * model.config.budget[step]
+        assert taken.min() > left.max()
+        thresholds.append(float(left.max()))
+    model.config = replace(model.config, thresholds=tuple(thresholds))
+    assert_same(shared, route_mask(model, images, "threshold"))
+
+
+def test_a_picture_alone_shares_its_budget_with_nobody() -> None:
+    model, image = model_of(TINY), picture(TINY, batch=1)
+    assert_same(route_shared(model, image), route_mask(model, image, "top-k"))
+
+
+def test_pictures_that_share_a_budget_take_different_counts() -> None:
+    counts = route_shared(model_of(TINY), picture(TINY, batch=5)).counts
+    assert len(set(counts[:, 1].tolist())) > 1
 
 
 @given(st.integers(0, 99))

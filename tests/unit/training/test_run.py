@@ -171,6 +171,18 @@ def test_a_stem_is_frozen_and_named(data: Path, tmp_path: Path) -> None:
     assert {name for name in before if torch.equal(before[name], after[name])} == set(trained.frozen)
 
 
+def test_other_capacities_become_the_models(data: Path, tmp_path: Path) -> None:
+    trained = run("tiny", data, tmp_path / "run", capacities=(1.0, 0.25, 0.125))
+    assert load_checkpoint(trained.checkpoint).model.config.capacities == (1.0, 0.25, 0.125)
+
+
+def test_a_shared_budget_trains_other_weights(data: Path, tmp_path: Path) -> None:
+    shared = run("tiny", data, tmp_path / "shared", settings=replace(ONE_EPOCH, shared_budget=True)).checkpoint
+    alone = run("tiny", data, tmp_path / "alone").checkpoint
+    ours, theirs = (load_checkpoint(path).model.state_dict() for path in (shared, alone))
+    assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 @pytest.mark.parametrize("model", ["tiny", "tiny-dense", "evit/tiny-dense", "ltm/tiny-dense"])
 def test_every_kind_of_checkpoint_is_judged_alike(model: str, data: Path, tmp_path: Path) -> None:
     trained = run(model, data, tmp_path / "run")
@@ -202,6 +214,8 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_picture_is_read(data: P
         ("ltm/tiny-dense", {"calibrate": True}, "ltm/tiny-dense has no expert-choice router and so no thresholds"),
         ("tiny-dense", {"schedule": "0.7"}, "--schedule for tiny-dense, which reduces no tokens"),
         ("evit/tiny-dense", {"schedule": "7:3"}, "block 7"),
+        ("tiny-dense", {"capacities": (1.0, 0.5, 0.25)}, "tiny-dense has no router; leave --capacities out"),
+        ("tiny", {"capacities": (1.0, 0.5)}, "capacities"),
         ("tiny-dense", {"settings": FROZEN}, "--freeze-stem would keep a random stem for good; give weights"),
     ],
 )
