@@ -45,6 +45,13 @@ class Linear:
         return value
 
     @property
+    def plain(self) -> bool:
+        """Whether it is activation times matrix, plus a bias at most."""
+        attributes = self.node.attributes
+        factors = attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0)
+        return factors == (1.0, 1.0) and attributes.get_int("transA", 0) == 0
+
+    @property
     def matrix(self) -> np.ndarray:
         """Inputs x outputs, float32."""
         assert self.weight.const_value is not None, "linears_of takes constant weights only"
