@@ -83,7 +83,7 @@ class CudaMemory:
 
     def elapsed_ns(self, start: Any, end: Any) -> int:
         (milliseconds,) = self._do(self._cuda.cudaEventElapsedTime(start, end))
-        return round(1e6 * milliseconds)
+        return round(1e6 * float(milliseconds))
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         cuda = self._cuda

@@ -25,7 +25,7 @@ __all__ = ["CUDA", "CUDA_MANAGED", "DeviceArray", "borrowed", "place_of"]
 
 CUDA, CUDA_MANAGED = 2, 13  # of the standard's DLDeviceType
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}  # numpy's kinds as the standard's DLDataTypeCode; bfloat16 is none of numpy's
-_FRESH, _USED = b"dltensor", b"used_dltensor"
+_FRESH = b"dltensor"  # a consumer renames it
 
 
 class _Type(Structure):
@@ -96,16 +96,17 @@ class DeviceArray:
 _lent: dict[int, tuple[object, ...]] = {}  # what consumers may still read, by the address they know it under
 
 
-@_Deleter
-def _delete(address: int) -> None:
+def _given_back(address: int) -> None:
     _lent.pop(address, None)
 
 
-@_Destructor
-def _abandon(capsule: int) -> None:
+def _abandoned(capsule: int) -> None:
     """A capsule is gone; unless a consumer took what is in it, which it marks by another name, that goes too."""
     if _is_at(capsule, _FRESH):
         _lent.pop(_pointer_at(capsule, _FRESH), None)
+
+
+_delete, _abandon = _Deleter(_given_back), _Destructor(_abandoned)
 
 
 def place_of(tensor: object) -> tuple[int, int] | None:

@@ -94,7 +94,7 @@ class PycudaMemory:
         event.record(self._stream)
 
     def elapsed_ns(self, start: Any, end: Any) -> int:
-        return round(1e6 * end.time_since(start))
+        return round(1e6 * float(end.time_since(start)))
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         raise NotCaptured("pycuda has no capture of streams")

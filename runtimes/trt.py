@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -194,17 +194,15 @@ class TrtRunner:
 
     def _run(self, bound: Binding, image: object, *, to_host: bool) -> None:
         wanted = bound.engine.input
-        if isinstance(image, np.ndarray) or (place := place_of(image)) is None:
-            check_image(image, wanted)  # type: ignore[arg-type]  # what is no array is what it refuses
-            times = bound.run(image, to_host=to_host)
-        elif place[0] not in (CUDA, CUDA_MANAGED):
-            host = _on_host(image)
-            check_image(host, wanted)
-            times = bound.run(host, to_host=to_host)
-        else:
+        place = None if isinstance(image, np.ndarray) else place_of(image)
+        if place is not None and place[0] in (CUDA, CUDA_MANAGED):
             with borrowed(image, bound.memory.stream) as tensor:
                 _check_tensor(tensor, wanted)
                 times = bound.run(tensor, to_host=to_host)
+        else:
+            host: Any = image if place is None else _on_host(image)
+            check_image(host, wanted)
+            times = bound.run(host, to_host=to_host)
         before = getattr(self._times, "sum", DeviceTimes(0, 0))
         self._times.sum = DeviceTimes(before.compute_ns + times.compute_ns, before.transfer_ns + times.transfer_ns)
 

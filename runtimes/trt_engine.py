@@ -147,10 +147,12 @@ def _ends(library: ModuleType, engine: tensorrt.ICudaEngine, again: str) -> tupl
     Raises:
         InputError: they are not what a runner takes and gives.
     """
-    inputs, outputs = [], []
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
     for number in range(engine.num_io_tensors):
         name = engine.get_tensor_name(number)
-        dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
+        dtype, sizes = engine.get_tensor_dtype(name), engine.get_tensor_shape(name)
+        shape = tuple(int(sizes[axis]) for axis in range(len(sizes)))
         if dtype.name not in _DTYPES:
             raise InputError(f"got an engine with {name}: {dtype.name}; wanted one of: {', '.join(_DTYPES)}; {again}")
         if min(shape, default=0) < 0:
