@@ -78,7 +78,7 @@ def load_engine(
             library.init_libnvinfer_plugins(log.logger, "")
         runtime: tensorrt.Runtime = library.Runtime(log.logger)
         if hasattr(runtime, "get_engine_validity"):
-            validity = _validity(library, runtime, data, again)
+            validity = _validity(library, runtime, data, log, again)
         if embeds_runtime and hasattr(runtime, "engine_host_code_allowed"):
             runtime.engine_host_code_allowed = True
         engine = runtime.deserialize_cuda_engine(data)
@@ -124,7 +124,7 @@ class _Log:
         return taken or "it does not say why"
 
 
-def _validity(library: ModuleType, runtime: Any, data: bytes, again: str) -> str:
+def _validity(library: ModuleType, runtime: Any, data: bytes, log: _Log, again: str) -> str:
     """What the library says of an engine that it has not loaded.
 
     Raises:
@@ -136,7 +136,7 @@ def _validity(library: ModuleType, runtime: Any, data: bytes, again: str) -> str
         reasons = [name.lower().replace("_", " ") for name, member in known if int(bits) & int(member)]
         raise InputError(
             f"{library.__name__} {library.__version__} says that the engine does not run here "
-            f"({', '.join(reasons) or f'diagnostics {int(bits)}'}); {again}"
+            f"({', '.join(reasons) or log.take()}); {again}"
         )
     return str(validity.name).lower()
 
