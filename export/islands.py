@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgevit.precision_record import Island
+
 from .half import Half, float_names
 
-__all__ = ["Island", "islands"]
+__all__ = ["islands"]
 
 # NVIDIA's AutoCast keeps a node in fp32 that has met a magnitude above this: an average of 512 leaves sums of more than
 # a hundred such numbers no room in fp16, and its numbers next to 512 are a half apart.
@@ -26,19 +27,6 @@ _NORMS = {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "
 _RANKING = {"ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "TopK"}
 _PRODUCTS = {"Conv", "Gemm", "MatMul"}
 _DELICATE = {"Exp", "Log", "Pow", "Reciprocal", "Sqrt", "CumSum"}
-
-
-@dataclass(frozen=True)
-class Island:
-    """A node that stays in fp32.
-
-    Attributes:
-        node: its name.
-        reason: in words.
-    """
-
-    node: str
-    reason: str
 
 
 def islands(model: ir.Model, largest: Mapping[str, float], precision: Half) -> tuple[Island, ...]:

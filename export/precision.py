@@ -11,17 +11,19 @@ import onnx_ir as ir
 
 from edgevit.errors import CheckFailed, InputError
 from edgevit.parity import Golden
+from edgevit.precision_record import Island, PrecisionReport, Retry, Rung
 from edgevit.spec import Precision
 from edgevit.targets import Runtime
 
 from .cost import part_of_nodes
-from .drift import Drift, Rung, drift
+from .drift import Drift, drift
 from .half import Half, lower
-from .islands import Island, islands
+from .islands import islands
 from .linears import linears_of
-from .precision_report import PrecisionReport, Retry, largest_values, node_shares, weight_bytes
+from .precision_report import largest_values, node_shares, weight_bytes
 from .prove import Proof
 from .ranges import OpenGraph, Ranges, measure_ranges
+from .sampled import sampled
 
 __all__ = ["PrecisionReport", "Retry", "with_precision"]
 
@@ -89,6 +91,7 @@ def with_precision(
         faults = [*on_golden.faults, *(on_pictures.faults if on_pictures is not None else ())]
         ladder = drift(model, made.model, own, open_graph)
         if not faults:
+            samples, picks = sampled(model, own, open_graph)
             return made.model, PrecisionReport(
                 requested=precision,
                 nodes=node_shares(made.model),
@@ -103,6 +106,8 @@ def with_precision(
                 retries=tuple(retries),
                 rungs=ladder.rungs,
                 scores=ladder.scores,
+                sampled=samples,
+                picks=picks,
             )
         offender = _offender(ladder, parts)
         linear = None

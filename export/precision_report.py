@@ -1,84 +1,23 @@
-"""What a lower precision came to, as it is stored beside the graph."""
+"""What is read back from a lowered graph for its record."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgevit.parity import Parity
-from edgevit.spec import Precision
+from edgevit.precision_record import Largest, PrecisionReport
 
-from .drift import Rung, Score
 from .half import MOVES
-from .islands import Island
 from .shapes import with_shapes
 
-__all__ = ["Largest", "PrecisionReport", "Retry", "largest_values", "node_shares", "weight_bytes"]
+__all__ = ["PrecisionReport", "largest_values", "node_shares", "weight_bytes"]
 
 _SHOWN_VALUES = 8
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 _WORDS = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 _BORDERS = MOVES | {"Cast", "Constant", "ConstantOfShape", "DequantizeLinear", "Pad", "QuantizeLinear"}
-
-
-@dataclass(frozen=True)
-class Retry:
-    """One widening of what stays in a higher precision.
-
-    Attributes:
-        part: the part of the model, or the linear, that was given back its precision.
-        because: what was wrong with the graph before.
-    """
-
-    part: str
-    because: str
-
-
-@dataclass(frozen=True)
-class Largest:
-    """A value of the fp32 graph and the largest magnitude it reached on the calibration pictures."""
-
-    value: str
-    magnitude: float
-
-
-@dataclass(frozen=True)
-class PrecisionReport:
-    """What a precision came to.
-
-    Attributes:
-        requested: the precision asked for.
-        nodes: share of the operators that compute in each type; those that only move values are not counted. A linear
-            of int8 counts as int8.
-        weight_bytes: of the initializers, by type.
-        islands: the nodes that stayed in fp32 while the rest became half.
-        float_linears: linears that stayed in float while the others became int8, each with why.
-        largest: the largest values on the calibration pictures.
-        calibrated_on: batches that ranges were measured on; generated inputs if `generated`.
-        generated: whether there were no calibration pictures.
-        golden: the agreement with the source model on the golden inputs.
-        pictures: the agreement with the fp32 graph on the calibration pictures; None without any.
-        retries: how the islands were widened, in order.
-        rungs: the drift of each part of the model on the golden inputs.
-        scores: the drift of what is ranked.
-    """
-
-    requested: Precision
-    nodes: dict[str, float]
-    weight_bytes: dict[str, int]
-    islands: tuple[Island, ...]
-    float_linears: tuple[str, ...]
-    largest: tuple[Largest, ...]
-    calibrated_on: int
-    generated: bool
-    golden: Parity
-    pictures: Parity | None
-    retries: tuple[Retry, ...]
-    rungs: tuple[Rung, ...]
-    scores: tuple[Score, ...]
 
 
 def largest_values(largest: Mapping[str, float]) -> tuple[Largest, ...]:

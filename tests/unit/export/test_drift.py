@@ -5,10 +5,12 @@ import onnx_ir as ir
 import pytest
 from half_graphs import by_name, graph_of, near_tied, open_graph, pictures, routed, run
 
-from edgevit.export.drift import Drift, Rung, drift, watched_values
+from edgevit.export.drift import Drift, drift
 from edgevit.export.emulate import emulated
 from edgevit.export.half import lower
 from edgevit.export.islands import islands
+from edgevit.export.watch_points import watched_values
+from edgevit.precision_record import Rung
 
 
 def lowered(model: ir.Model, *more: str) -> ir.Model:

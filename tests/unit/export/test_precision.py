@@ -14,10 +14,11 @@ from edgevit.errors import CheckFailed, InputError
 from edgevit.export.achieved import achieved_precision
 from edgevit.export.golden import verification_inputs
 from edgevit.export.pipeline import Graph
-from edgevit.export.precision import PrecisionReport, with_precision
+from edgevit.export.precision import with_precision
 from edgevit.export.reference import golden_samples
 from edgevit.models.source import ModelSource
 from edgevit.parity import Golden
+from edgevit.precision_record import PrecisionReport
 from edgevit.spec import Precision
 
 
