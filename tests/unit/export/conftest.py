@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from edgevit.export.settings import ExportSettings
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
 from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `half_graphs`, which tests share
 
 TINY = RecursiveConfig(
     image_size=32, patch_size=8, classes=3, width=32, heads=2, depth=2, recursions=3, capacities=(1.0, 0.5, 0.25),
