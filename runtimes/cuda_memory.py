@@ -43,7 +43,7 @@ class CudaMemory:
         (facts,) = self._opened(runtime.cudaGetDeviceProperties(_DEVICE))
         (driver,) = self._opened(runtime.cudaDriverGetVersion())
         name = facts.name.decode() if isinstance(facts.name, bytes) else str(facts.name)
-        self.device = CudaDevice(name.rstrip("\0"), f"{facts.major}.{facts.minor}", cuda_version(driver))
+        self.device = CudaDevice(name.partition("\0")[0], f"{facts.major}.{facts.minor}", cuda_version(driver))
         (self._stream,) = self._opened(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
         self.stream = int(self._stream)
         self._releases: list[Callable[[], object]] = [lambda: runtime.cudaStreamDestroy(self._stream)]
