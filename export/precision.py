@@ -22,6 +22,7 @@ from .islands import islands
 from .linears import linears_of
 from .precision_report import largest_values, node_shares, weight_bytes
 from .prove import Proof
+from .quantize import quantize_linears
 from .ranges import OpenGraph, Ranges, measure_ranges
 from .sampled import sampled
 
@@ -147,8 +148,6 @@ def _make(
     made = ir.from_proto(ir.to_proto(model))
     floating: tuple[str, ...] = ()
     if precision == "int8":
-        from .quantize import quantize_linears
-
         floating = tuple(quantize_linears(made, ranges, keep=tuple(linears)).kept)
         if runtime in _FLOAT_REST:
             return _Made(made, (), floating)

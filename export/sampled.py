@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
-from edgevit.precision_record import Picked, PrecisionReport, Rung, Sampled
+from edgevit.precision_record import Picked, PrecisionReport, Sampled
 from edgevit.runner import Runner
 
-from .drift import Deviation
+from .drift import Deviation, Drift
+from .emulate import emulated
 from .watch_points import exposed, picking_values, watched_values
 
 __all__ = ["climb", "sampled"]
@@ -34,16 +36,27 @@ def sampled(
 
 
 def climb(
-    model: ir.Model, record: PrecisionReport, batches: Sequence[np.ndarray], open_graph: Callable[[bytes], Runner]
-) -> tuple[Rung, ...]:
+    graph: bytes,
+    record: PrecisionReport,
+    batches: Sequence[np.ndarray],
+    open_graph: Callable[[bytes], Runner],
+    *,
+    emulate: bool,
+) -> Drift:
     """Run a lowered graph, as it is, and compare what each part gives with the numbers in its record.
 
     Args:
-        model: the graph; emulated, where the runner computes no halves.
+        graph: of its bundle.
         record: of its bundle.
         batches: the golden images, as they were when they were sampled.
         open_graph: makes the runner.
+        emulate: whether halves are emulated, for a runner that computes none.
+
+    Returns:
+        The rungs; scores are told by the record alone.
     """
+    model = ir.from_proto(onnx.load_from_string(graph))
+    model = emulated(model) if emulate else model
     order = {str(value.name): index for index, node in enumerate(model.graph) for value in node.outputs}
     samples = [sample for sample in record.sampled if sample.value in order]
     picks = [pick for pick in record.picks if pick.value in order]
@@ -57,7 +70,7 @@ def climb(
                 if sample.value in ends or order[sample.value] < min(other, default=len(order)):
                     numbers = np.array(_numbers(got[sample.value], finite=False))
                     sums[sample.value].add(np.array(sample.numbers[index]), numbers)
-    return tuple(sums[sample.value].rung(sample.part, sample.value) for sample in samples)
+    return Drift(tuple(sums[sample.value].rung(sample.part, sample.value) for sample in samples), ())
 
 
 def _numbers(value: np.ndarray, *, finite: bool = True) -> tuple[float, ...]:
@@ -65,7 +78,7 @@ def _numbers(value: np.ndarray, *, finite: bool = True) -> tuple[float, ...]:
     flat = value.ravel()
     at = np.linspace(0, flat.size - 1, min(_NUMBERS, flat.size)).round().astype(int)
     taken = flat[at].astype(np.float64)
-    return tuple((np.nan_to_num(taken) if finite else taken).tolist())
+    return tuple(float(f"{number:.6g}") for number in (np.nan_to_num(taken) if finite else taken))
 
 
 def _mark(value: np.ndarray) -> int:

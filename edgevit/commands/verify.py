@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from edgevit import api, console
 from edgevit.commands.options import BundlePath, Json, Runtime, Threads, setting
 from edgevit.errors import CheckFailed
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 _Atol = Annotated[float | None, setting("--atol", "X", "Absolute tolerance on logits.", "the export's")]
+_Ladder = Annotated[bool, typer.Option("--ladder", help="Also show where a lower precision drifts from fp32.")]
 _Rtol = Annotated[float | None, setting("--rtol", "X", "Tolerance relative to a logit.", "the export's")]
 
 
@@ -24,12 +27,17 @@ def verify(
     threads: Threads = None,
     atol: _Atol = None,
     rtol: _Rtol = None,
+    ladder: _Ladder = False,
     json: Json = False,
 ) -> None:
     """Check that a bundle answers as its source model, on this machine.
 
     Every hash first, then the golden samples: inputs stored in the bundle with the source model's outputs. It needs
     neither torch nor onnx.
+
+    With --ladder the result of each block at each recursion step of a bundle of lower precision is compared with fp32,
+    and the first that drifts is named. That needs onnx, and ONNX Runtime: on a GPU (ort-cuda, ort-trt) it computes as
+    it is, on the CPU it is emulated.
     """
     with console.progress() as tell:
         parity = api.verify_bundle(
@@ -40,10 +48,18 @@ def verify(
             rtol=rtol,
             report=lambda done: tell(done, "run the golden samples"),
         )
+    climbed = None
+    if ladder:
+        from edgevit.commands.verify_ladder import climb_ladder, show_ladder
+
+        climbed = climb_ladder(bundle, runtime, threads)
     if json:
-        console.show_json({"bundle": str(bundle), "passed": parity.passed, "parity": parity})
+        more = {"ladder": climbed} if climbed is not None else {}
+        console.show_json({"bundle": str(bundle), "passed": parity.passed, "parity": parity} | more)
     else:
         _show(bundle, parity)
+        if climbed is not None:
+            show_ladder(climbed)
     if not parity.passed:
         raise CheckFailed(f"{bundle}: {parity.faults[0]}; it does not answer as its source: export it again")
 
@@ -55,6 +71,13 @@ def _show(bundle: Path, parity: Parity) -> None:
         "decisions": f"{parity.decisions_agreeing} of {parity.inputs} inputs as the source",
         "logits": f"within {parity.largest_difference:.1e}, allowed are {parity.atol:g} + {parity.rtol:g} of the value",
     }
+    if parity.largest_share is not None:  # a lower precision
+        facts["logits"] = f"within {parity.largest_share:.2g} of their spread, allowed are {parity.rtol:g}"
+    for one in parity.decided_otherwise:
+        tie = ", a near-tie" if one.near_tie else ""
+        facts[f"{one.image}"] = f"decided otherwise, at a margin of {one.margin:.1e} of the spread{tie}"
+    for step, share in enumerate(parity.selected_agreeing, start=2):
+        facts[f"selected at step {step}"] = f"{100 * share:.4g} % the same"
     for step, share in enumerate(parity.tokens_agreeing, start=2):
         facts[f"tokens of step {step}"] = f"{100 * share:.4g} % as the source"
     ties = [f"{tie.image}: step {tie.step}, patch {tie.patch}, {tie.margin:.1e} apart" for tie in parity.near_ties]
