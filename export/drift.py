@@ -36,7 +36,7 @@ class Drift:
     @property
     def first_offender(self) -> Rung | None:
         """The first part that overflows, or whose error jumps; None where it only grows."""
-        before = None
+        before: float | None = None
         for rung in self.rungs:
             if rung.overflowed:
                 return rung
@@ -44,7 +44,7 @@ class Drift:
                 continue
             if rung.error > _FLOOR and before is not None and rung.error > _JUMP * before:
                 return rung
-            before = max(rung.error, np.finfo(np.float32).eps)
+            before = max(rung.error, float(np.finfo(np.float32).eps))
         return None
 
     @property

@@ -109,7 +109,7 @@ class _Rounding:
         if number not in self._constants:
             tensor = ir.tensor([number], dtype=ir.DataType.FLOAT, name=f"edgevit_round_{len(self._constants)}")
             scalar = ir.tensor(tensor.numpy().reshape(()), name=tensor.name)
-            value = ir.Value(name=tensor.name, const_value=scalar, shape=scalar.shape, type=ir.TensorType(scalar.dtype))
+            value = ir.Value(name=tensor.name, const_value=scalar, shape=ir.Shape(()), type=ir.TensorType(scalar.dtype))
             self._graph.register_initializer(value)
             self._constants[number] = value
         return self._constants[number]

@@ -152,13 +152,13 @@ class _Borders:
         self._values = {str(value.name) for node in model.graph for value in node.outputs}
         self._values |= {*model.graph.initializers, *(str(value.name) for value in model.graph.inputs)}
 
-    def cast_uses(self, value: ir.Value, home: ir.DataType, uses: Collection[ir.Usage]) -> None:
+    def cast_uses(self, value: ir.Value, home: ir.DataType, uses: Collection[tuple[ir.Node, int]]) -> None:
         """Give the uses of a value the other type."""
         if not uses:
             return
-        cast = self._cast(value, ir.DataType.FLOAT if home == self._half else self._half, [use.node for use in uses])
-        for use in uses:
-            use.node.replace_input_with(use.idx, cast)
+        cast = self._cast(value, ir.DataType.FLOAT if home == self._half else self._half, [node for node, _ in uses])
+        for node, index in uses:
+            node.replace_input_with(index, cast)
 
     def cast_output(self, index: int) -> None:
         """Give an output of the graph, which became half, its fp32 back under its name."""

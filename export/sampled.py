@@ -62,7 +62,7 @@ def climb(
     picks = [pick for pick in record.picks if pick.value in order]
     sums = {sample.value: Deviation() for sample in samples}
     ends = {str(value.name) for value in model.graph.outputs}
-    with open_graph(exposed(model, [thing.value for thing in (*samples, *picks)])) as runner:
+    with open_graph(exposed(model, [*sums, *(pick.value for pick in picks)])) as runner:
         for index, batch in enumerate(batches[: len(samples[0].numbers)] if samples else []):
             got = runner(batch)
             other = [order[pick.value] for pick in picks if pick.marks[index] != _mark(got[pick.value])]

@@ -64,8 +64,8 @@ def ranked_points(model: ir.Model) -> Iterator[RankedPoint]:
         number = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
         if number is None or number.size != 1:
             continue
-        if node.op_type == "TopK" and node.attributes.get_int("largest", 1):
-            axis = node.attributes.get_int("axis", -1)
+        largest, axis = node.attributes.get_int("largest", 1), node.attributes.get_int("axis", -1)
+        if node.op_type == "TopK" and largest:
             yield RankedPoint(
                 str(node.name), str(scores.name), axis if axis is not None else -1, int(number.numpy().item()), None
             )
