@@ -20,6 +20,7 @@ from edgevit.models.source import ModelSource
 from edgevit.parity import Golden
 from edgevit.precision_record import PrecisionReport
 from edgevit.spec import Precision
+from edgevit.targets import Runtime
 
 
 def batches(images: np.ndarray) -> list[np.ndarray]:
@@ -150,3 +151,21 @@ def test_a_graph_of_a_larger_batch_is_judged_on_all_images() -> None:
     golden = Golden(("a", "b", "c", "d"), images, images.reshape(4, 48) @ weight)
     _, report = lowered(model, golden)
     assert (report.golden.inputs, report.golden.decisions_agreeing) == (4, 4)
+
+
+@pytest.mark.parametrize("runtime, rest", [("ort", "fp32"), ("trt", "fp16")])
+def test_int8_leaves_the_rest_in_the_type_of_the_runtime(
+    tiny_graph: Callable[[str], Graph], tiny_source: ModelSource, runtime: Runtime, rest: str
+) -> None:
+    graph = tiny_graph("topk")
+    golden = golden_samples(tiny_source.module, graph.routing, *verification_inputs(tiny_source.preprocess))
+    golden = replace(golden, depth=None, margin=None)  # random routers of a tiny model flip under any noise
+    made, report = with_precision(
+        ir.from_proto(onnx.load_from_string(graph.onnx)), "int8", runtime=runtime, golden=golden,
+        open_graph=open_graph, batches=batches(golden.images[:8]),
+    )  # fmt: skip
+    valid(made)
+    assert achieved_precision(made) == "int8"
+    assert report.nodes["int8"] > 0.1
+    assert report.nodes[rest] == max(report.nodes.values())
+    assert any(name.startswith("routers.0/MatMul") for name in report.float_linears)
