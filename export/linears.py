@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Linear", "deciding", "linears_of"]
+__all__ = ["Linear", "activations_of", "deciding", "linears_of"]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Attention")
 _CHOOSERS = ("TopK", "ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Round", "Floor")
@@ -62,6 +62,11 @@ class Linear:
 def linears_of(model: ir.Model) -> tuple[Linear, ...]:
     """Every MatMul and Gemm of the main graph whose right side is a float32 initializer of two dimensions."""
     return tuple(linear for node in model.graph if (linear := _linear(node)) is not None)
+
+
+def activations_of(model: ir.Model) -> frozenset[str]:
+    """Names of the values that linears multiply: those whose histograms int8 scales are cut by."""
+    return frozenset(str(linear.activation.name) for linear in linears_of(model))
 
 
 def deciding(model: ir.Model, linears: tuple[Linear, ...]) -> dict[str, str]:

@@ -9,8 +9,13 @@ One file has to serve TensorRT 10.3 and later and ONNX Runtime, which fixes the 
   dimension before it looks for int8, has no int8 Gemm with a float bias, and then dequantizes the weights at every run:
   that file took 2.2 times as long as fp32.
 - Convolutions stay float: ONNX Runtime has int8 ones with an int8 result and an int32 bias only.
+- Scales cover the 99.999th percentile of the magnitudes. On 231 pictures of X-SDD, after calibration on 128 others, all
+  ways made every decision alike; the error of the logits, as a share of their spread, was for steel-dense and
+  steel-recursive 0.0030 and 0.0025 by it, 0.0030 and 0.0030 by the largest number, 0.0050 and 0.0035 by the 99.99th
+  percentile, 0.0065 and 0.0031 by entropy, 0.0045 and 0.0036 by least squared error, 0.017 and 0.0086 by the 99.9th.
 
-ONNX Runtime's `quantize_static` does not do for these graphs: see `benchmarks/suites/int8.py`.
+NVIDIA's ModelOpt would do as well for TensorRT, but its extra for ONNX (0.47) replaces onnx and onnxruntime by older
+versions and needs CuPy. ONNX Runtime's `quantize_static` does not do for these graphs: see `benchmarks/suites/int8.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from .write_int8 import Activations, Int8Writer
 __all__ = ["Quantized", "quantize_linears"]
 
 _NEWEST_OPSET = 20  # of TensorRT 10.3, and of int8 in ONNX Runtime's tools
+_PERCENTILE = 99.999
 _THINNEST = 16  # inputs or outputs, below which a product costs less than its quantization
 
 
@@ -73,7 +79,8 @@ def quantize_linears(
         reduce_range: round weights to 7 bits. On an x86 CPU with AVX2 but without VNNI the sum of two products of 8
             bits overflows the 16 bits it is kept in.
         keep: names of linears that stay float as well.
-        clip: the largest magnitude that a value's scale covers; None for the largest one seen.
+        clip: the largest magnitude that a value's scale covers. None for the 99.999th percentile of a value whose
+            histogram was measured (`activations_of`), for others the largest one seen.
 
     Raises:
         InputError: an opset above 20, branches, ranges of another graph, or a name in `keep` that is no linear.
@@ -90,7 +97,7 @@ def quantize_linears(
         if linear.name in kept:
             continue
         name = str(linear.activation.name)
-        largest = clip(ranges, name) if clip is not None else _largest(ranges, name)
+        largest = (clip or _usual_clip)(ranges, name)
         low, high = max(ranges.smallest[name], -largest), min(ranges.biggest[name], largest)
         writer.write(linear, (low, high), ranks[linear.node.outputs[0].name])
     writer.drop_unused()
@@ -99,6 +106,10 @@ def quantize_linears(
         quantized=len(linears) - len(kept),
         kept=tuple(f"{linear.name}: {kept[linear.name]}" for linear in linears if linear.name in kept),
     )
+
+
+def _usual_clip(ranges: Ranges, name: str) -> float:
+    return ranges.clipped(name, _PERCENTILE) if name in ranges.histograms else _largest(ranges, name)
 
 
 def _largest(ranges: Ranges, name: str) -> float:

@@ -48,7 +48,7 @@ def write_tally(path: Path, tally: Tally, key: bytes) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "key": np.frombuffer(key, np.uint8),
         "batches": np.frombuffer(b"".join(tally.batches), np.uint8).reshape(-1, _DIGEST),
         "smallest": tally.smallest,

@@ -109,7 +109,7 @@ class Int8Writer:
     def _lift_bias(self, product: ir.Node, rank: int) -> None:
         """Store the bias behind a MatMul in three dimensions at least, out of reach of ONNX Runtime's Gemm."""
         value = product.outputs[0]
-        uses = value.uses()
+        uses = list(value.uses())
         if len(uses) != 1 or uses[0].node.op_type != "Add":
             return
         adding, place = uses[0]

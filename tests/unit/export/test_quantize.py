@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.export.linears import linears_of
+from edgevit.export.histogram import Histogram
+from edgevit.export.linears import activations_of, linears_of
 from edgevit.export.pipeline import Graph
 from edgevit.export.quantize import quantize_linears
 from edgevit.export.ranges import Ranges, measure_ranges
@@ -201,6 +202,18 @@ def test_each_step_has_scales_of_its_own_and_an_activation_is_rounded_once(tiny:
     for node in rounding:
         assert node.inputs[0] is not None
         assert scales[str(node.name)] == pytest.approx(tiny_ranges.largest[str(node.inputs[0].name)] / 127)
+
+
+def test_where_histograms_were_measured_a_lonely_outlier_does_not_set_the_scale() -> None:
+    model = one_linear("MatMul", np.ones((16, 16), np.float32), np.ones(16, np.float32), 16)
+    assert activations_of(model) == {"image"}
+    ranges = Ranges({"image": -1.0}, {"image": 50.0}, {"image": Histogram()})
+    ranges.histograms["image"].add(np.linspace(-1, 1, 1_000_000))
+    ranges.histograms["image"].add(np.array([50.0]))
+    quantize_linears(model, ranges)
+    scale = model.graph.initializers["image_scale"].const_value
+    assert scale is not None
+    assert 1 / 127 <= float(scale.numpy()) < 1.1 / 127
 
 
 def test_two_linears_on_one_activation_share_its_rounding() -> None:
