@@ -17,6 +17,7 @@ from edgevit.probes import LayerTime
 from edgevit.spec import TensorSpec
 
 from ._contract import already_entered, check_image, not_entered
+from .ort_constants import with_constants
 from .ort_profile import layer_times
 
 if TYPE_CHECKING:
@@ -67,11 +68,13 @@ class OrtRunner:
         providers: ONNX Runtime's names of the execution providers, in order of precedence. Without
             `CPUExecutionProvider` among them no node may run on the CPU.
         threads: threads within one operator; None leaves it to ONNX Runtime, which takes the physical cores.
+        initializers: other values for constants of the graph, by name; each of the type and shape of the stored one.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
         InputError: a provider that this onnxruntime does not have, or fewer than one thread. Entering raises it
-            for a graph that does not load, and for a provider that would not take it.
+            for a graph that does not load, for a provider that would not take it, and for a constant that the graph
+            does not have or has in another type or shape.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class OrtRunner:
         *,
         providers: Sequence[str] = (_CPU,),
         threads: int | None = None,
+        initializers: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         onnxruntime = _imported()
         available = onnxruntime.get_available_providers()
@@ -92,6 +96,7 @@ class OrtRunner:
         self._model = model
         self._providers = list(providers)
         self._threads = threads
+        self._initializers = dict(initializers or {})
         self._version: str = onnxruntime.__version__
         self._loaded: _Loaded | None = None
 
@@ -116,7 +121,7 @@ class OrtRunner:
     def __enter__(self) -> OrtRunner:
         if self._loaded is not None:
             raise already_entered(self)
-        session = self._build(_bytes_of(self._model))
+        session = self._build(self._graph())
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1:
             raise InputError(f"got a graph with {len(inputs)} inputs, wanted one: float32 B x 3 x H x W")
@@ -150,7 +155,7 @@ class OrtRunner:
             check_image(batch, loaded.input)
         try:
             with TemporaryDirectory(prefix="edgevit-") as folder:
-                session = self._build(_bytes_of(self._model), profile_prefix=str(Path(folder) / "profile"))
+                session = self._build(self._graph(), profile_prefix=str(Path(folder) / "profile"))
                 for batch in batches:
                     _run(session, loaded, batch)
                 return layer_times(json.loads(Path(session.end_profiling()).read_bytes()))
@@ -161,6 +166,9 @@ class OrtRunner:
         if self._loaded is None:
             raise not_entered(self)
         return self._loaded
+
+    def _graph(self) -> bytes:
+        return with_constants(_bytes_of(self._model), self._initializers)
 
     def _build(self, model: bytes, profile_prefix: str | None = None) -> onnxruntime.InferenceSession:
         import onnxruntime
