@@ -22,16 +22,6 @@ _GRAPH_OF_MODEL, _INITIALIZER_OF_GRAPH = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
 # Every other way in which a tensor may hold its numbers, or say where they are.
 _VALUES = {4, 5, 6, 7, _RAW_DATA, 10, 11, 13, 14}
-    4,
-    5,
-    6,
-    7,
-    _RAW_DATA,
-    10,
-    11,
-    13,
-    14,
-}  # every other way a tensor may hold its numbers, or say where they are
 
 _DTYPES = {
     1: "float32",
@@ -103,7 +93,8 @@ def _changed_tensor(name: str, tensor: memoryview, value: np.ndarray) -> bytes:
 
 
 def _name_of(tensor: memoryview) -> str:
-    return next((bytes(content).decode(errors="replace") for number, _, content in _fields(tensor) if number == _NAME), "")
+    names = (bytes(content).decode(errors="replace") for number, _, content in _fields(tensor) if number == _NAME)
+    return next(names, "")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
