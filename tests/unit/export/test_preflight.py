@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx_ir as ir
 import pytest
 from onnx import parser
@@ -202,6 +204,13 @@ def test_every_fact_is_in_the_table_and_says_where_it_is_from() -> None:
     assert list(FACTS) == facts
     for fact in FACTS:
         assert fact.says and fact.remedy and fact.source and any(fact.on) and len(fact.on) == len(RELEASES)
+
+
+def test_the_page_has_the_table_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "tensorrt.md").read_text(encoding="utf-8")
+    for fact in FACTS:
+        row = f"| {fact.says} | {' | '.join(cell or '' for cell in fact.on)} | {fact.source} |"
+        assert row in page, "run benchmarks/suites/preflight_table.py --only none"
 
 
 def test_every_target_of_tensorrt_has_releases_and_no_other() -> None:
