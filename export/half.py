@@ -26,27 +26,10 @@ Half = Literal["fp16", "bf16"]
 HALF_TYPES: Mapping[Half, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # They hand values on as they are, so that they compute in no type and go with their neighbours.
-MOVES = frozenset(
-    {
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Identity",
-        "Reshape",
-        "ScatterElements",
-        "ScatterND",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    }
-)
+MOVES = frozenset({
+    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "ScatterElements",
+    "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
 # And Q, which takes the type of what it quantizes, and DQ, which takes that of its users: their other side is int8.
 _FOLLOWING = MOVES | {"QuantizeLinear", "DequantizeLinear"}
 # A constant of up to so many numbers is stored in both types rather than cast at every run.
