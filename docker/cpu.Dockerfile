@@ -27,11 +27,11 @@ FROM debian:bookworm-20260824-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 edgevit
+    && useradd --create-home --home-dir /srv/edgevit --uid 10001 edgevit
 COPY --from=build /opt/edgevit /opt/edgevit
 ENV PATH=/opt/edgevit/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /home/edgevit
+WORKDIR /srv/edgevit
 HEALTHCHECK --interval=5m --timeout=1m \
     CMD ["sh", "-c", "if [ -d /bundle ]; then edgevit doctor /bundle; else edgevit doctor; fi"]
 ENTRYPOINT ["edgevit"]

@@ -25,11 +25,11 @@ RUN python3 -m venv --system-site-packages /opt/edgevit \
     && /opt/edgevit/bin/python -c 'from importlib.metadata import version; version("tensorrt")'
 
 FROM nvcr.io/nvidia/tensorrt:26.05-py3
-RUN useradd --create-home --uid 10001 --groups video edgevit
+RUN useradd --create-home --home-dir /srv/edgevit --uid 10001 --groups video edgevit
 COPY --from=build /opt/edgevit /opt/edgevit
 ENV PATH=/opt/edgevit/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /home/edgevit
+WORKDIR /srv/edgevit
 HEALTHCHECK --interval=5m --timeout=1m \
     CMD ["sh", "-c", "if [ -d /bundle ]; then edgevit doctor /bundle; else edgevit doctor; fi"]
 ENTRYPOINT ["edgevit"]

@@ -31,11 +31,11 @@ FROM nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 --groups video edgevit
+    && useradd --create-home --home-dir /srv/edgevit --uid 10001 --groups video edgevit
 COPY --from=build /opt/edgevit /opt/edgevit
 ENV PATH=/opt/edgevit/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /home/edgevit
+WORKDIR /srv/edgevit
 HEALTHCHECK --interval=5m --timeout=1m \
     CMD ["sh", "-c", "if [ -d /bundle ]; then edgevit doctor /bundle; else edgevit doctor; fi"]
 ENTRYPOINT ["edgevit"]

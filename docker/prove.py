@@ -25,8 +25,7 @@ STEPS = ("FROM", "RUN", "COPY", "ENV", "WORKDIR", "USER", "HEALTHCHECK", "ENTRYP
 _RESOLVER, _CERTIFICATES = "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt"
 # Beside the root's own, which installing ca-certificates writes anew.
 _LENT_CERTIFICATES = "/run/lent-certificates.crt"
-_CERTIFICATE_SETTINGS = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-_SETTINGS = re.compile(r"PIP_(?!FIND_LINKS)\w+|https?_proxy|no_proxy", re.IGNORECASE)
+_SETTINGS = ("pip_", "http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "requests_ca_bundle")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -108,11 +107,10 @@ def fresh_root(suite: str, path: Path, roots: Path) -> None:
 def lend(stage: Stage) -> dict[str, str]:
     """Put what this machine reaches its registries with into a root; the settings that name it."""
     shutil.copy(_RESOLVER, stage.root / _RESOLVER[1:])
-    settings = {name: value for name, value in os.environ.items() if _SETTINGS.fullmatch(name)}
     if Path(_CERTIFICATES).exists():
         shutil.copy(_CERTIFICATES, stage.root / _LENT_CERTIFICATES[1:])
-        settings |= dict.fromkeys(_CERTIFICATE_SETTINGS, _LENT_CERTIFICATES)
-    return settings
+    own = {name: value for name, value in os.environ.items() if name.lower().startswith(_SETTINGS)}
+    return {name: _LENT_CERTIFICATES if value == _CERTIFICATES else value for name, value in own.items()}
 
 
 def take_back(stage: Stage) -> None:
