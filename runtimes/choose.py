@@ -16,6 +16,7 @@ from edgevit.targets import target_named
 
 from .null_runner import NullRunner
 from .ort import OrtRunner, available_providers
+from .ov import OpenVinoRunner
 from .trt import TrtRunner
 
 __all__ = ["RUNTIMES", "Runtime", "open_runner"]
@@ -94,6 +95,12 @@ def _of_engines(name: str, library: Library, extra: str) -> _Open:
     return open_it
 
 
+def _open_ov(bundle: Bundle, threads: int | None, provider: str | None) -> Runner:
+    if provider is not None:
+        raise InputError(f"got provider {provider} for runtime ov, which has none; leave it out, or use runtime ort")
+    return OpenVinoRunner(partial(bundle.read, GRAPH_NAME), threads=threads)
+
+
 def _open_null(bundle: Bundle, threads: int | None, provider: str | None) -> Runner:
     if provider is not None:
         raise InputError(f"got provider {provider} for runtime null, which has none; leave it out, or use runtime ort")
@@ -141,6 +148,13 @@ RUNTIMES: tuple[Runtime, ...] = (
         extra="tensorrt-rtx",
         description="TensorRT-RTX, an engine that edgevit build made",
         open=_of_engines("trt-rtx", "tensorrt_rtx", "tensorrt-rtx"),
+    ),
+    Runtime(
+        name="ov",
+        library="openvino",
+        extra="openvino",
+        description="OpenVINO, on the CPU",
+        open=_open_ov,
     ),
     Runtime(
         name="null",

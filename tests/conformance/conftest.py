@@ -85,6 +85,13 @@ def ort_case() -> Case:
     return Case(lambda: OrtRunner(data, threads=1), computed)
 
 
+def openvino_case() -> Case:
+    from edgevit.runtimes.ov import OpenVinoRunner
+
+    data = tiny_graph()
+    return Case(lambda: OpenVinoRunner(data, threads=1), computed)
+
+
 def torch_case() -> Case:
     torch = pytest.importorskip("torch", reason="the reference is a torch module")
     from edgevit.runtimes.torch_ref import TorchRunner
@@ -138,6 +145,7 @@ def simulated_case(library: Library, binding: str) -> Callable[[], Case]:
 
 RUNNERS = {
     "ort": ort_case,
+    "ov": openvino_case,
     "torch": torch_case,
     "null": null_case,
     "trt": engine_case("tensorrt"),

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from edgevit.errors import InputError
+from edgevit.runtimes import choose
 from edgevit.targets import TARGETS
 
 
@@ -263,7 +264,9 @@ def test_doctor_checks_a_bundle_for_a_target(edgevit, monkeypatch, bundle, targe
         assert "export it again with --target jetson-orin" in outcome.error
 
 
-def test_doctor_says_that_a_bundles_runtime_does_not_exist_yet(edgevit, make_bundle):
+def test_doctor_says_that_a_bundles_runtime_does_not_exist(edgevit, make_bundle, monkeypatch):
+    others = tuple(runtime for runtime in choose.RUNTIMES if runtime.name != "ov")
+    monkeypatch.setattr(choose, "RUNTIMES", others)
     outcome = edgevit("doctor", make_bundle(target="openvino"))
     assert outcome.status == 1
     assert "ov: this edgevit has no such runtime" in outcome.error

@@ -16,6 +16,7 @@ from edgevit.engine_record import EnginePrecision, write_engine
 from edgevit.errors import InputError, MissingExtra
 from edgevit.files import sha256
 from edgevit.manifest import FileRecord
+from edgevit.runtimes import choose
 from edgevit.runtimes.choose import RUNTIMES, Runtime, open_runner
 from edgevit.runtimes.null_runner import NullRunner
 from edgevit.spec import TensorSpec
@@ -27,7 +28,7 @@ def named(name: str) -> Runtime:
 
 def test_every_runtime_has_a_name_of_its_own_and_one_line():
     names = [runtime.name for runtime in RUNTIMES]
-    assert names == ["ort", "ort-cuda", "ort-trt", "trt", "trt-rtx", "null"]
+    assert names == ["ort", "ort-cuda", "ort-trt", "trt", "trt-rtx", "ov", "null"]
     assert all(runtime.description and "\n" not in runtime.description for runtime in RUNTIMES)
     assert all((runtime.library is None) == (runtime.extra is None and runtime.remedy is None) for runtime in RUNTIMES)
 
@@ -93,7 +94,9 @@ def test_null_has_the_shapes_of_the_manifest(make_bundle):
         assert (runner.input, runner.outputs) == (bundle.manifest.input, bundle.manifest.outputs)
 
 
-@pytest.mark.parametrize("target, library", [("jetson-orin", "tensorrt"), ("rtx", "tensorrt_rtx")])
+@pytest.mark.parametrize(
+    "target, library", [("jetson-orin", "tensorrt"), ("rtx", "tensorrt_rtx"), ("openvino", "openvino")]
+)
 def test_auto_does_not_fall_back_when_the_targets_runtime_is_not_there(make_bundle, monkeypatch, target, library):
     monkeypatch.setitem(sys.modules, library, None)
     bundle = make_bundle(target=target)
@@ -102,7 +105,8 @@ def test_auto_does_not_fall_back_when_the_targets_runtime_is_not_there(make_bund
     assert open_runner(bundle, "null")  # a runtime that is named is taken, whatever the target
 
 
-def test_auto_does_not_fall_back_when_edgevit_has_no_such_runtime(make_bundle):
+def test_auto_does_not_fall_back_when_edgevit_has_no_such_runtime(make_bundle, monkeypatch):
+    monkeypatch.setattr(choose, "RUNTIMES", tuple(runtime for runtime in RUNTIMES if runtime.name != "ov"))
     with pytest.raises(InputError, match="is for target openvino, and this edgevit has no runtime ov"):
         open_runner(make_bundle(target="openvino"))
 
