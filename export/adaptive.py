@@ -19,7 +19,7 @@ from edgevit.spec import RoutingSpec
 from .cost import Cost, count
 from .ladder import ladder
 from .observe import fullest_of_batches, observed_counts
-from .rungs import best_rungs, completed, interpolated
+from .rungs import best_rungs, completed, interpolated, smoothed
 from .settings import ExportSettings
 from .shapes import with_shapes
 from .share_weights import share_weights
@@ -54,8 +54,8 @@ class Ladders:
     Attributes:
         chosen_by: what decided: nobody, the caller, or the least expected cost on the calibration images.
         images: that the expectation is over; 0 without calibration images.
-        curve: the cost of one step at some numbers of patches, above that of a step with none: milliseconds or FLOPs,
-            as `chosen_by` says; empty where nothing was chosen by it.
+        curve: the cost of one step at some numbers of patches, above that of a step with none: milliseconds, as a
+            line through what was measured, or FLOPs, as `chosen_by` says; empty where nothing was chosen by it.
         rungs: of every step, rising.
     """
 
@@ -103,6 +103,8 @@ def build_ladders(
         say("choose the rungs")
         chosen_by = "counted FLOPs" if open_graph is None else "measured time"
         curve = _curve(model, routing, open_graph)
+        if open_graph is not None:
+            curve = smoothed(curve, [_step_flops(model, routing, k) for k, _ in curve])
         prices, runs = interpolated(curve, routing.tokens), fullest_of_batches(counts, settings.batch_size)
         routing = replace(routing, budgets=tuple(best_rungs(of_step, prices) for of_step in runs.T))
     elif settings.budgets is not None and settings.budgets != "auto":

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgevit.errors import InputError
 
-__all__ = ["best_rungs", "completed", "expected_cost", "interpolated"]
+__all__ = ["best_rungs", "completed", "expected_cost", "interpolated", "smoothed"]
 
 _MOST_RUNGS = 4  # each holds its nodes once more, and on some runtimes a packed copy of its weights
 
@@ -33,6 +33,27 @@ def interpolated(points: Sequence[tuple[int, float]], tokens: int) -> np.ndarray
     at, cost = zip(*points, strict=True)
     curve: np.ndarray = np.maximum.accumulate(np.interp(np.arange(tokens + 1), at, cost))
     return curve
+
+
+def smoothed(points: Sequence[tuple[int, float]], flops: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """Measured costs as a fixed part and one proportional to FLOPs, which is what they are but for noise.
+
+    Neighbouring rungs differ by less than a shared machine's times do, so that rungs chosen by the bare measurements
+    are chosen by luck. Least squares, neither part below 0; no patches cost nothing.
+
+    Args:
+        points: measured costs at rising numbers of patches, the first one 0.
+        flops: at the same numbers.
+    """
+    some = np.array([cost for _, cost in points[1:]])
+    work = np.array(flops[1:]) - flops[0]
+    spread = work - work.mean()
+    slope = max(0.0, float(spread @ some / (spread @ spread))) if spread.any() else 0.0
+    fixed = max(0.0, float(some.mean() - slope * work.mean()))
+    if fixed == 0.0 and work.any():
+        slope = max(0.0, float(work @ some / (work @ work)))
+    fitted = [(patches, fixed + slope * amount) for (patches, _), amount in zip(points[1:], work, strict=True)]
+    return ((0, 0.0), *((patches, round(float(cost), 6)) for patches, cost in fitted))
 
 
 def expected_cost(rungs: Sequence[int], counts: np.ndarray, cost: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.export.rungs import best_rungs, completed, expected_cost, interpolated
+from edgevit.export.rungs import best_rungs, completed, expected_cost, interpolated, smoothed
 
 
 def by_trying_all(counts: np.ndarray, cost: np.ndarray, most: int) -> float:
@@ -57,3 +57,23 @@ def test_a_rung_out_of_range_is_one_line(asked: tuple[int, ...]) -> None:
 def test_a_curve_goes_through_its_points_and_never_falls() -> None:
     curve = interpolated([(0, 0.0), (2, 4.0), (4, 3.0), (8, 7.0)], 8)
     assert curve.tolist() == [0, 2, 4, 4, 4, 4, 5, 6, 7]
+
+
+def test_a_noisy_curve_is_read_as_a_fixed_part_and_work() -> None:
+    flops = [0.0, 10.0, 20.0, 40.0, 80.0]
+    exact = [(patches, 2.0 + 0.5 * work) for patches, work in zip((0, 1, 2, 4, 8), flops, strict=True)]
+    exact[0] = (0, 0.0)
+    assert [cost for _, cost in smoothed(exact, flops)] == pytest.approx([cost for _, cost in exact])
+    bent = [(patches, cost + noise) for (patches, cost), noise in zip(exact, (0, 3, -3, 3, -3), strict=True)]
+    fitted = smoothed(bent, flops)
+    costs = [cost for _, cost in fitted]
+    assert costs == sorted(costs)
+    assert fitted[0] == (0, 0.0)
+
+
+@pytest.mark.parametrize("costs", [(5.0, 4.0, 3.0), (0.0, 0.0, 0.0), (0.0, 0.0, 90.0)])
+def test_a_curve_of_nothing_but_noise_never_falls_below_nothing(costs: tuple[float, ...]) -> None:
+    points = [(0, 0.0), *zip((1, 2, 4), costs, strict=True)]
+    fitted = [cost for _, cost in smoothed(points, [0.0, 10.0, 20.0, 40.0])]
+    assert min(fitted) >= 0
+    assert fitted == sorted(fitted)
