@@ -55,8 +55,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
         _STEEL, _WEIGHTS / "steel-recursive.safetensors",
     ),
     CatalogEntry(
+        # Half of steel-recursive's patches, since a picture that needs more takes them from one that needs none.
         "steel-adaptive", "steel defects; as many patches a step as the picture needs",
-        _STEEL, _WEIGHTS / "steel-adaptive.safetensors",
+        replace(_STEEL, capacities=(1.0, 1 / 8, 1 / 16, 1 / 32)), _WEIGHTS / "steel-adaptive.safetensors",
     ),
     CatalogEntry(
         "steel-dense", "steel defects; the plain ViT of the same width and depth",
