@@ -99,9 +99,9 @@ def calibrate(
     pictures = Pictures.of(opened, Path(data), samples, labelled=share is None and patches is None)
     trial = Trial(opened.manifest, opened.read(GRAPH_NAME), routing, pictures, report)
     curve = trial.curve(share, _wanted(patches, routing))
-    present = next(point for point in curve if point.thresholds == routing.thresholds)
+    present = curve[0]
     if share is not None or patches is not None:
-        chosen = next(point for point in curve if point.share == share and point.thresholds != routing.thresholds)
+        chosen = next(point for point in curve if point.share == share)
     else:
         chosen = _cheapest(curve, present, min_accuracy)
     written = _write(opened, chosen, trial, Path(output), force)
@@ -203,8 +203,9 @@ def _golden(bundle: Bundle, routing: RoutingSpec, trial: Trial) -> Golden:
     for step, threshold in enumerate(routing.thresholds, start=1):
         score = outputs[score_output(step)]
         spread = np.maximum(np.ptp(score, axis=1), np.finfo(np.float32).tiny)[:, None]
-        distance = np.abs(score.astype(np.float64) - threshold) / spread
-        margins.append(np.where(outputs["depth"] >= step, distance, np.inf).astype(np.float32))
+        with np.errstate(over="ignore"):  # from a threshold that nothing passes every score is infinitely far
+            distance = (np.abs(score.astype(np.float64) - threshold) / spread).astype(np.float32)
+        margins.append(np.where(outputs["depth"] >= step, distance, np.float32(np.inf)))
     return replace(old, logits=outputs["logits"], depth=outputs["depth"], margin=np.stack(margins, axis=1))
 
 

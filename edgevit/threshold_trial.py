@@ -98,7 +98,7 @@ class Trial:
         self._expected = 1 + (len(_SHARES) + 1) * (routing.steps - 1)
 
     def curve(self, share: float | None, patches: tuple[float, ...] | None) -> list[TradeOff]:
-        """The present setting, those around it, and the one asked for."""
+        """The present setting first, then those around it and the one asked for."""
         from edgevit.thresholds import NOTHING
 
         steps = self._routing.steps
@@ -106,7 +106,7 @@ class Trial:
         present = self._run(self._routing.thresholds)
         taken = present["counts"][:, 1:].mean(axis=0)
         points = [self._point(1.0, self._routing.thresholds, present, present)]
-        shares = {*_SHARES, *([] if share is None else [share])} - {1.0}
+        shares = {*_SHARES, *([] if share is None else [share])} - {1.0} if taken.max() else set()
         if share == 1.0 or (taken.max() == 0 and patches is None):
             raise InputError(
                 "the present thresholds take these patches already; give another --share"
@@ -115,8 +115,6 @@ class Trial:
             )
         wanted = [(part, tuple((part * taken).clip(max=self._routing.tokens).tolist())) for part in sorted(shares)]
         for part, counts in [*wanted, *([] if patches is None else [(None, patches)])]:
-            if sum(counts) == 0:
-                continue  # a share of nothing
             thresholds = self._thresholds(counts, first)
             points.append(self._point(part, thresholds, self._run(thresholds), present))
         return points

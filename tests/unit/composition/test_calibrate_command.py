@@ -108,6 +108,15 @@ def test_without_a_wish_the_cheapest_that_is_no_worse_is_taken(edgevit, adaptive
     assert taken == sorted(taken)
 
 
+@pytest.mark.parametrize("count", [0, 16])
+def test_no_patch_and_every_patch_can_be_asked_for(edgevit, adaptive, parts, tmp_path, count):
+    outcome = edgevit(
+        "calibrate", adaptive, parts, "--output", tmp_path / "n", "--patches", f"{count},{count}", "--json"
+    )
+    assert outcome.status == 0, outcome.err
+    assert outcome.json["chosen"]["patches"] == [16, count, count]
+
+
 def test_the_table_shows_the_curve(edgevit, adaptive, parts, tmp_path):
     outcome = edgevit("calibrate", adaptive, parts, "--output", tmp_path / "n", "--patches", "8,2")
     assert outcome.status == 0, outcome.err
