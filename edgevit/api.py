@@ -115,7 +115,9 @@ def export_model(
     return export_bundle(source, asked, Path(output), open_graph=OrtRunner, force=force, report=report, note=note)
 
 
-def load(bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None) -> Session:
+def load(
+    bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None, *, rebuild: bool = False
+) -> Session:
     """Load a bundle, ready to predict.
 
         with edgevit.load("d/topk") as session:
@@ -123,16 +125,19 @@ def load(bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None
 
     Args:
         bundle: a folder that an export wrote.
-        runtime: a name of `edgevit list runtimes`; `auto` takes the one its target is for.
+        runtime: a name of `edgevit list runtimes`; `auto` takes the best for its target that works here, and a
+            `FallbackWarning` says why a better one does not. `Session.health()` has it all.
         threads: CPU threads; the runtime's own choice by default.
+        rebuild: whether an engine that is missing or fits no more is built first, which takes minutes.
 
     Raises:
         InputError: no bundle, a damaged one, or one this runtime cannot load.
         MissingExtra: the runtime's library is not installed.
     """
+    from edgevit.building import build_engine
     from edgevit.runtimes import session
 
-    return session.load(bundle, runtime=runtime, threads=threads)
+    return session.load(bundle, runtime=runtime, threads=threads, rebuild=build_engine if rebuild else None)
 
 
 def verify_bundle(

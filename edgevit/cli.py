@@ -16,6 +16,7 @@ import typer
 
 from edgevit import __version__
 from edgevit.commands.bench import bench
+from edgevit.commands.build import build
 from edgevit.commands.calibrate import calibrate
 from edgevit.commands.doctor import doctor
 from edgevit.commands.evaluate import evaluate
@@ -54,6 +55,7 @@ app.command(
     ),
 )(export)
 app.command("calibrate", epilog=_examples("calibrate d/adaptive data/steel --output d/calibrated"))(calibrate)
+app.command("build", epilog=_examples("build d/topk", "build d/rtx --target rtx"))(build)
 app.command("verify", epilog=_examples("verify d/topk"))(verify)
 app.command("predict", epilog=_examples("predict d/topk part.png", "predict d/topk pictures --overlay seen"))(predict)
 app.command(

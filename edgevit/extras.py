@@ -36,13 +36,15 @@ class Extra:
 _TORCH = {"torch": "torch", "safetensors": "safetensors"}
 _ONNX = {"onnx": "onnx", "onnx-ir": "onnx_ir", "onnxscript": "onnxscript", "onnxsim": "onnxsim"}
 
+_CUDA = {"cuda-bindings": "cuda"}
+
 EXTRAS: tuple[Extra, ...] = (
     Extra(name="export", gives="export of models", libraries=_TORCH | _ONNX, since=(3, 11)),
     Extra(name="train", gives="training and evaluation of checkpoints", libraries=_TORCH, since=(3, 11)),
     Extra(name="zoo", gives="stock backbones", libraries={"timm": "timm"}, since=(3, 11)),
     Extra(name="cpu", gives="ONNX Runtime", libraries={"onnxruntime": "onnxruntime"}),
-    Extra(name="tensorrt", gives="TensorRT", libraries={"tensorrt": "tensorrt"}),
-    Extra(name="tensorrt-rtx", gives="TensorRT-RTX", libraries={"tensorrt-rtx": "tensorrt_rtx"}),
+    Extra(name="tensorrt", gives="TensorRT", libraries={"tensorrt": "tensorrt"} | _CUDA),
+    Extra(name="tensorrt-rtx", gives="TensorRT-RTX", libraries={"tensorrt-rtx": "tensorrt_rtx"} | _CUDA),
     Extra(name="openvino", gives="OpenVINO", libraries={"openvino": "openvino"}),
     Extra(
         name="bench",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgevit import building, console
+from edgevit import console
 from edgevit.commands.options import BundlePath, Json, setting
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def build(
     TensorRT builds on the device itself, in minutes; TensorRT-RTX (--target rtx) on any x86-64 machine, without a GPU.
     The bundle does not change, and Ctrl-C leaves an engine that was there as it was.
     """
+    from edgevit import building
+
     notes: list[str] = []
     with console.progress() as tell:
         tell(0.0, "read the bundle")

@@ -34,7 +34,7 @@ _WANTED = "give a name of `edgevit list models`, a folder that edgevit export wr
 
 
 def info(subject: _Subject, input_size: _InputSize = None, schedule: _Schedule = None, json: Json = False) -> None:
-    """Say what a model, a checkpoint or a bundle is, and what it costs.
+    """Say what a model, checkpoint or bundle is and costs.
 
     Costs are counted block by block from the graph: a bundle's own, or that which the export of a model begins with.
     """

@@ -30,7 +30,7 @@ def verify(
     ladder: _Ladder = False,
     json: Json = False,
 ) -> None:
-    """Check that a bundle answers as its source model, on this machine.
+    """Check that a bundle answers here as its source model.
 
     Every hash first, then the golden samples: inputs stored in the bundle with the source model's outputs. It needs
     neither torch nor onnx.
