@@ -99,8 +99,9 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
 
 def membership(index: Tensor, length: int) -> Tensor:
     """B x K unique positions as a B x `length` mask, True where a position is listed."""
-    empty = torch.zeros(index.shape[0], length, dtype=torch.bool, device=index.device)
-    return empty.scatter(1, index, True)
+    # Ones among zeros, compared afterwards: no release of TensorRT lists a scatter of booleans.
+    empty = torch.zeros(index.shape[0], length, dtype=torch.int32, device=index.device)
+    return empty.scatter(1, index, 1) > 0
 
 
 def write_back(tokens: Tensor, index: Tensor, chosen: Tensor) -> Tensor:
