@@ -9,15 +9,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgevit import console
-from edgevit.bundle import GRAPH_NAME, Bundle
 from edgevit.errors import CheckFailed, InputError
 from edgevit.extras import needs
-from edgevit.targets import Target
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from edgevit.bundle import Bundle
     from edgevit.export.preflight import Finding
+    from edgevit.targets import Target
 
 __all__ = ["GraphReport", "graph_report", "refuse", "show_graph_report"]
 
@@ -48,6 +48,7 @@ class GraphReport:
 
 def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
     """Look at the graph of a bundle, its hash checked, for a target; None for one that TensorRT does not serve."""
+    from edgevit.bundle import GRAPH_NAME
     from edgevit.export.trt_releases import releases_of
 
     releases = releases_of(target.name)
