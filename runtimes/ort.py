@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgevit.errors import InputError, MissingExtra
+from edgevit.errors import InputError
 from edgevit.probes import LayerTime
 from edgevit.spec import TensorSpec
 
 from ._contract import already_entered, check_image, not_entered
 from .ort_constants import with_constants
 from .ort_profile import layer_times
+from .ort_session import CPU, imported, new_session, one_line
 
 if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = ["OrtRunner", "available_providers"]
-
-_CPU = "CPUExecutionProvider"
 
 # The types a graph may have at its borders, in ONNX Runtime's words and in numpy's.
 _DTYPES = {
@@ -56,7 +55,7 @@ def available_providers() -> tuple[str, ...]:
     Raises:
         MissingExtra: it is not installed.
     """
-    return tuple(_imported().get_available_providers())
+    return tuple(imported().get_available_providers())
 
 
 class OrtRunner:
@@ -81,11 +80,11 @@ class OrtRunner:
         self,
         model: bytes | Path | Callable[[], bytes],
         *,
-        providers: Sequence[str] = (_CPU,),
+        providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         initializers: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        onnxruntime = _imported()
+        onnxruntime = imported()
         available = onnxruntime.get_available_providers()
         unknown = [provider for provider in providers if provider not in available]
         if unknown or not providers:
@@ -121,7 +120,7 @@ class OrtRunner:
     def __enter__(self) -> OrtRunner:
         if self._loaded is not None:
             raise already_entered(self)
-        session = self._build(self._graph())
+        session = new_session(self._graph(), self._providers, self._threads)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1:
             raise InputError(f"got a graph with {len(inputs)} inputs, wanted one: float32 B x 3 x H x W")
@@ -155,7 +154,8 @@ class OrtRunner:
             check_image(batch, loaded.input)
         try:
             with TemporaryDirectory(prefix="edgevit-") as folder:
-                session = self._build(self._graph(), profile_prefix=str(Path(folder) / "profile"))
+                prefix = str(Path(folder) / "profile")
+                session = new_session(self._graph(), self._providers, self._threads, profile_prefix=prefix)
                 for batch in batches:
                     _run(session, loaded, batch)
                 return layer_times(json.loads(Path(session.end_profiling()).read_bytes()))
@@ -170,52 +170,12 @@ class OrtRunner:
     def _graph(self) -> bytes:
         return with_constants(_bytes_of(self._model), self._initializers)
 
-    def _build(self, model: bytes, profile_prefix: str | None = None) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 4  # fatal: whatever is an error is raised, and standard error is the program's
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        if profile_prefix is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = profile_prefix
-        if _CPU not in self._providers:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        try:
-            session = onnxruntime.InferenceSession(model, options, providers=self._providers, enable_fallback=0)
-        except Exception as error:  # ONNX Runtime's errors share no base class but this
-            raise InputError(
-                f"onnxruntime {self._version} cannot load the graph on {', '.join(self._providers)}: {_one_line(error)}"
-            ) from error
-        session.disable_fallback()
-        # A provider whose own libraries are missing is dropped with no more than a log line; and the CPU is
-        # always appended, which the option above keeps idle.
-        active = session.get_providers()
-        if active[: len(self._providers)] != self._providers:
-            raise InputError(
-                f"asked onnxruntime for {', '.join(self._providers)} and got {', '.join(active)}; install the "
-                "libraries that provider needs, or ask for another"
-            )
-        return session
-
-
-def _imported() -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise  # it is installed, and something it needs itself is not
-        raise MissingExtra("onnxruntime", "cpu") from error
-    return onnxruntime
-
 
 def _run(session: onnxruntime.InferenceSession, loaded: _Loaded, image: np.ndarray) -> list[np.ndarray]:
     try:
         values: list[np.ndarray] = session.run(loaded.output_names, {loaded.input.name: image})
     except Exception as error:  # ONNX Runtime's errors share no base class but this
-        raise InputError(f"the graph failed while running: {_one_line(error)}") from error
+        raise InputError(f"the graph failed while running: {one_line(error)}") from error
     return values
 
 
@@ -242,7 +202,3 @@ def _spec(value: Any) -> TensorSpec:
         shape = " x ".join(map(str, value.shape))
         raise InputError(f"got a graph with {value.name}: {shape}, wanted fixed sizes; export it again with edgevit")
     return TensorSpec(value.name, _DTYPES[value.type], tuple(value.shape))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
