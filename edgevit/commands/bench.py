@@ -14,6 +14,7 @@ import typer
 
 from edgevit import api, console
 from edgevit.commands import bench_options as option
+from edgevit.commands.bench_autotune import Autotune, autotune
 from edgevit.commands.bench_outcome import Outcome
 from edgevit.commands.bench_progress import progress_rows
 from edgevit.commands.bench_reports import Reports, require
@@ -61,6 +62,7 @@ def bench(
     threads: Threads = None,
     cpus: option.Cpus = None,
     profile: option.Profile = False,
+    autotuned: Autotune = False,
     check_loadgen: option.CheckLoadgen = False,
     baseline: option.Baseline = None,
     max_slowdown: option.MaxSlowdown = None,
@@ -84,6 +86,9 @@ def bench(
     if compare_files is not None:
         _refuse_beside_compare(context)
         compare(*compare_files, as_json=json)
+        return
+    if autotuned:
+        autotune(context, bundles, data=data, as_json=json)
         return
     if again := [name for name in runtime if runtime.count(name) > 1]:
         raise InputError(f"--runtime {again[0]} is given twice; name each runtime once")

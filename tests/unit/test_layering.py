@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("export", "runtimes", "benchmarks")
 SCRIPTS = ("benchmarks/suites", "benchmarks/peers")  # not installed, may import anything
-COMPOSITION = ("api", "building", "calibrating", "evaluating", "measuring", "threshold_trial", "cli", "console")  # and commands/: the parts of cli.py
+COMPOSITION = (  # and commands/: the parts of cli.py
+    "api", "building", "calibrating", "cli", "console", "curve", "evaluating", "measuring", "threshold_trial", "tuning",
+    "tuning_timer",
+)  # fmt: skip
 
 CORE = frozenset({"numpy", "PIL"})
 LIBRARIES = frozenset(
