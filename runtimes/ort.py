@@ -18,6 +18,8 @@ from edgevit.spec import TensorSpec
 
 from ._contract import already_entered, check_image, not_entered
 from .ort_constants import with_constants
+from .ort_loading import load_mapped
+from .ort_mapped import MappedWeights
 from .ort_profile import layer_times
 from .ort_session import CPU, imported, new_session, one_line
 
@@ -47,6 +49,7 @@ class _Loaded:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     output_names: list[str]
+    has_weights: str
 
 
 def available_providers() -> tuple[str, ...]:
@@ -68,6 +71,8 @@ class OrtRunner:
             `CPUExecutionProvider` among them no node may run on the CPU.
         threads: threads within one operator; None leaves it to ONNX Runtime, which takes the physical cores.
         initializers: other values for constants of the graph, by name; each of the type and shape of the stored one.
+        weights: where the weights of this very graph are, packed, to be mapped, or will be after the first entry; of
+            use to the CPU alone. By default they are packed in memory, a copy for each runner.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -83,6 +88,7 @@ class OrtRunner:
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         initializers: Mapping[str, np.ndarray] | None = None,
+        weights: MappedWeights | None = None,
     ) -> None:
         onnxruntime = imported()
         available = onnxruntime.get_available_providers()
@@ -96,6 +102,7 @@ class OrtRunner:
         self._providers = list(providers)
         self._threads = threads
         self._initializers = dict(initializers or {})
+        self._weights = weights if self._providers == [CPU] else None
         self._version: str = onnxruntime.__version__
         self._loaded: _Loaded | None = None
 
@@ -109,25 +116,27 @@ class OrtRunner:
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        self._require_loaded()
-        return {
+        has_weights = self._require_loaded().has_weights
+        facts: dict[str, str | int] = {
             "runtime": "ort",
             "version": self._version,
             "provider": ", ".join(self._providers),
             "threads": self._threads or "auto",
         }
+        return {**facts, "weights": has_weights} if has_weights else facts
 
     def __enter__(self) -> OrtRunner:
         if self._loaded is not None:
             raise already_entered(self)
-        session = new_session(self._graph(), self._providers, self._threads)
+        session, has_weights = self._open()
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1:
             raise InputError(f"got a graph with {len(inputs)} inputs, wanted one: float32 B x 3 x H x W")
         input, *output_specs = [_spec(value) for value in (*inputs, *outputs)]
         if input.dtype != "float32":
             raise InputError(f"got a graph with input {input}, wanted float32; export it again with edgevit")
-        self._loaded = _Loaded(session, input, tuple(output_specs), [output.name for output in output_specs])
+        names = [output.name for output in output_specs]
+        self._loaded = _Loaded(session, input, tuple(output_specs), names, has_weights)
         return self
 
     def __exit__(
@@ -155,7 +164,7 @@ class OrtRunner:
         try:
             with TemporaryDirectory(prefix="edgevit-") as folder:
                 prefix = str(Path(folder) / "profile")
-                session = new_session(self._graph(), self._providers, self._threads, profile_prefix=prefix)
+                session, _ = self._open(prefix)
                 for batch in batches:
                     _run(session, loaded, batch)
                 return layer_times(json.loads(Path(session.end_profiling()).read_bytes()))
@@ -167,8 +176,16 @@ class OrtRunner:
             raise not_entered(self)
         return self._loaded
 
-    def _graph(self) -> bytes:
-        return with_constants(_bytes_of(self._model), self._initializers)
+    def _open(self, profile_prefix: str | None = None) -> tuple[onnxruntime.InferenceSession, str]:
+        """A session, and for reports how it has its weights; empty where no place for them was given."""
+
+        def read() -> bytes:
+            return _bytes_of(self._model)
+
+        if self._weights is not None:
+            return load_mapped(self._weights, read, self._initializers, self._threads, profile_prefix)
+        model = with_constants(read(), self._initializers)
+        return new_session(model, self._providers, self._threads, profile_prefix=profile_prefix), ""
 
 
 def _run(session: onnxruntime.InferenceSession, loaded: _Loaded, image: np.ndarray) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from edgevit.errors import InputError, MissingExtra
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["CPU", "imported", "new_session", "one_line", "save_packed"]
+__all__ = ["CPU", "imported", "library_build", "new_session", "one_line", "save_packed"]
 
 CPU = "CPUExecutionProvider"
 
@@ -40,6 +40,12 @@ def imported() -> Any:
             raise  # it is installed, and something it needs itself is not
         raise MissingExtra("onnxruntime", "cpu") from error
     return onnxruntime
+
+
+def library_build() -> str:
+    """Which build of ONNX Runtime this is, in its own words."""
+    onnxruntime = imported()
+    return f"{onnxruntime.__version__}; {one_line(onnxruntime.get_build_info())}"
 
 
 def new_session(
@@ -72,13 +78,14 @@ def new_session(
 
 
 def save_packed(
-    model: bytes, providers: Sequence[str], folder: Path
+    model: bytes, providers: Sequence[str], threads: int | None, folder: Path
 ) -> tuple[onnxruntime.InferenceSession, bytes, bytes]:
     """Load a graph, and have ONNX Runtime save what it made of it.
 
     Args:
         model: the serialized graph.
         providers: in order of precedence.
+        threads: within one operator; None leaves it to ONNX Runtime.
         folder: empty; for its files.
 
     Returns:
@@ -87,7 +94,7 @@ def save_packed(
     Raises:
         InputError: the graph does not load or cannot be saved.
     """
-    options = _options(providers, None)
+    options = _options(providers, threads)
     options.optimized_model_filepath = str(folder / _SAVED_GRAPH)
     for key, value in (
         ("session.optimized_model_external_initializers_file_name", _SAVED_WEIGHTS),
@@ -100,9 +107,9 @@ def save_packed(
     return session, (folder / _SAVED_GRAPH).read_bytes(), weights.read_bytes() if weights.exists() else b""
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())
+def one_line(said: object) -> str:
+    """What an error or anything else says, in one line."""
+    return " ".join(str(said).split())
 
 
 def _options(providers: Sequence[str], threads: int | None) -> onnxruntime.SessionOptions:
