@@ -25,6 +25,10 @@ def traced(manifest: Manifest) -> tuple[RoutingSpec | None, ReductionSpec | None
         wanted |= {"depth": ("routing", routing.tokens), "counts": ("routing", routing.steps)}
         if manifest.reduction is not None and reduction is None:
             raise InputError("manifest.json: output depth is of merged tokens and there is no output assignment")
+    if "dropped" in shapes:
+        if manifest.routing is None:
+            raise InputError("manifest.json: output dropped is of steps and there is no routing")
+        wanted["dropped"] = "routing", manifest.routing.steps
     batch = shapes["logits"][0]
     for name, (what, size) in wanted.items():
         if shapes[name] != (batch, size):

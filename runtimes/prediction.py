@@ -70,6 +70,8 @@ class Prediction:
         routing: None when the graph has no routing or was exported without its trace.
         merging: None when the graph neither merges nor drops tokens, or was exported without its trace.
         timings: where the time went.
+        tokens_dropped: at each of the R steps the tokens that wanted it and were left out to keep a deadline; empty
+            when the graph has no caps to leave any out.
     """
 
     image: str | None
@@ -79,6 +81,12 @@ class Prediction:
     routing: RoutingTrace | None
     merging: MergingTrace | None
     timings: Timings
+    tokens_dropped: tuple[int, ...] = ()
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were left out to keep a deadline, so that the model might have answered something else."""
+        return any(self.tokens_dropped)
 
     def to_dict(self) -> dict[str, object]:
         """Everything but the timings, in types that JSON has: the same answer always gives the same text."""
@@ -89,4 +97,6 @@ class Prediction:
             "probabilities": dict(self.probabilities),
             "routing": None if self.routing is None else self.routing.to_dict(),
             "merging": None if self.merging is None else self.merging.to_dict(),
+            "truncated": self.truncated,
+            "tokens_dropped": list(self.tokens_dropped),
         }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import exp, isfinite
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
@@ -17,13 +16,15 @@ from typing import TypeVar, overload
 import numpy as np
 
 from edgevit.bundle import Bundle
-from edgevit.errors import CheckFailed, EdgevitError, FallbackWarning, InputError, MissingExtra
+from edgevit.errors import EdgevitError, FallbackWarning, InputError, MissingExtra
 from edgevit.preprocess import ImageSource
 from edgevit.runner import Runner
 from edgevit.targets import target_named
 
+from ._softmax import softmax as _softmax
 from ._traces import checked_tokens, traced
 from .choose import open_runner
+from .deadline import RUNTIME, Contract, open_capped, promise
 from .fallback import BUILDS_AT_START, Health, PassedOver, computed_in, first_that_starts, rungs
 from .prediction import MergingTrace, Prediction, RoutingTrace, Timings
 
@@ -38,6 +39,8 @@ def load(
     runtime: str = "auto",
     threads: int | None = None,
     *,
+    deadline_ms: float | None = None,
+    min_tokens: int = 0,
     rebuild: Callable[[Bundle], object] | None = None,
 ) -> Session:
     """Load a bundle; the session is ready when this returns.
@@ -49,14 +52,23 @@ def load(
         bundle: a bundle or its folder.
         runtime: a name of `edgevit list runtimes`, that one or an error; `auto` takes the best that works.
         threads: CPU threads; the runtime's own choice by default.
+        deadline_ms: milliseconds that a call of `predict` with as many pictures as the graph takes may last, on the
+            curve that `edgevit bench --curve` measured here. Where the steps are held to fewer tokens for it, a
+            prediction that lost some says so: `truncated`. See `edgevit.runtimes.deadline` for what is promised.
+        min_tokens: with a deadline, the fewest tokens that a step which wants them is held to.
         rebuild: builds the engine beside the bundle; called once if there is none that runs here. By default nothing
             is built, which takes minutes.
 
     Raises:
-        InputError: no bundle, a damaged one, or one that nothing can load here.
+        InputError: no bundle, a damaged one, or one that nothing can load here; a deadline for a bundle that is not
+            adaptive, without a curve of it, or that even the smallest budget misses: the line says by how much.
         MissingExtra: the runtime's library is not installed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if deadline_ms is not None:
+        return _within(opened, deadline_ms, min_tokens, runtime, threads)
+    if min_tokens:
+        raise InputError(f"min_tokens {min_tokens} without a deadline; give deadline_ms too, or leave it out")
     names = rungs(target_named(opened.manifest.target)) if runtime == "auto" else (runtime,)
 
     def open_on(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
@@ -87,6 +99,17 @@ def load(
     return session
 
 
+def _within(bundle: Bundle, deadline_ms: float, min_tokens: int, runtime: str, threads: int | None) -> Session:
+    """A session that keeps a deadline; no other runtime stands in, since nothing was measured of it."""
+    name = target_named(bundle.manifest.target).runtime if runtime == "auto" else runtime
+    if name != RUNTIME:
+        raise InputError(
+            f"{bundle.path}: deadline_ms needs runtime {RUNTIME}, whose budgets can be set, and not {name}"
+        )
+    contract = promise(bundle, deadline_ms, min_tokens, threads=threads)
+    return Session(bundle, open_capped(bundle, contract.caps, threads), runtime=RUNTIME, contract=contract)
+
+
 class Session:
     """A bundle on a runner, which the session enters at once and leaves when it is closed.
 
@@ -97,14 +120,17 @@ class Session:
         runner: the graph of that bundle, not entered.
         runtime: the name it was opened by; the runner's own word for itself by default.
         passed_over: runtimes that would have been better and do not run the bundle here, best first.
+        contract: the deadline that the runner was capped for, by `promise` and `open_capped`.
 
     Attributes:
         bundle: as given.
         runner: as given, entered until the session is closed.
         labels: class names in the order of the logits.
+        contract: as given; None where nothing is promised.
 
     Raises:
-        InputError: the graph cannot be loaded, or is not the one that the manifest describes.
+        InputError: the graph cannot be loaded, is not the one that the manifest describes, or runs on something else
+            than the contract was measured on.
     """
 
     def __init__(
@@ -114,14 +140,17 @@ class Session:
         *,
         runtime: str | None = None,
         passed_over: Sequence[PassedOver] = (),
+        contract: Contract | None = None,
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
         self.runner = runner
         self.labels = manifest.labels
+        self.contract = contract
         self._preprocess = manifest.preprocess
         self._batch = manifest.input.shape[0]
         self._routing, self._reduction = traced(manifest)
+        self._drops = "dropped" in [output.name for output in manifest.outputs]
         self._closed = False
         with ExitStack() as stack:
             stack.enter_context(runner)
@@ -130,6 +159,8 @@ class Session:
                 wanted = "; ".join(map(str, (manifest.input, *manifest.outputs)))
                 raise InputError(f"{bundle.path}: the graph has {got}, the manifest {wanted}; export the bundle again")
             facts = dict(runner.facts)
+            if contract is not None:
+                contract.check(facts)
             runs = runtime or str(facts["runtime"])
             self._health = Health(
                 target=manifest.target,
@@ -208,6 +239,7 @@ class Session:
                 routing=self._routed(outputs, i),
                 merging=self._merged(outputs, i),
                 timings=timings,
+                tokens_dropped=tuple(outputs["dropped"][i].tolist()) if self._drops else (),
             )
             for i, image in enumerate(images)
         ]
@@ -228,20 +260,3 @@ class Session:
             return None
         tokens = checked_tokens(outputs["assignment"][i], self._reduction)
         return MergingTrace(tokens.reshape(self._reduction.grid), self._reduction.tokens)
-
-
-def _softmax(logits: list[float]) -> list[float]:
-    """Probabilities of the classes.
-
-    In plain Python because the graph has just emptied the caches: for seven classes this then takes 40 us where a
-    dozen calls of numpy take 110, and they draw level at about five hundred.
-
-    Raises:
-        CheckFailed: a logit is not finite, so that no class is the most probable one.
-    """
-    if not isfinite(sum(logits)):  # float32 values cannot overflow the sum, and no others cancel to a finite one
-        raise CheckFailed("the graph answered with logits that are not finite; run edgevit verify on the bundle")
-    largest = max(logits)
-    powers = [exp(logit - largest) for logit in logits]
-    total = sum(powers)
-    return [power / total for power in powers]
