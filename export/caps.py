@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edgevit.levers import cap_name, level_name
 from edgevit.spec import RoutingSpec
 
+from .products import shape_of
 from .rung import Builder
 
 __all__ = ["DROPPED", "add_caps"]
@@ -76,8 +77,7 @@ def _score(gate: ir.Value) -> ir.Value:
 
 def _capped(graph: ir.Graph, active: ir.Value, score: ir.Value, step: int, tokens: int) -> ir.Value:
     """Put the tokens that the cap leaves in the place of the active ones, B x N; how many it leaves out, B x 1."""
-    batch = graph.inputs[0].shape[0]  # type: ignore[index] - every shape is a constant
-    shape = (int(batch), tokens)  # type: ignore[call-overload]
+    shape = (shape_of(graph.inputs[0])[0], tokens)
     cap = _initializer(graph, cap_name(step), np.array(tokens, np.int64))
     uses = list(active.uses())
     to = Builder(f"cap[{step}]")
@@ -156,8 +156,8 @@ def _producer(value: ir.Value) -> ir.Node:
 def _show(graph: ir.Graph, dropped: Mapping[int, ir.Value], steps: int) -> None:
     """Make the tokens left out an output, B x R: 0 where a step has no cap."""
     to = Builder(DROPPED)
-    batch = graph.inputs[0].shape[0]  # type: ignore[index] - every shape is a constant
-    nobody = to.constant(np.zeros((batch, 1)), np.int32)  # type: ignore[arg-type]
+    batch = shape_of(graph.inputs[0])[0]
+    nobody = to.constant(np.zeros((batch, 1)), np.int32)
     value: ir.Value = to.op("Concat", *(dropped.get(step, nobody) for step in range(steps)), axis=1)
     value.name, value.type = DROPPED, ir.TensorType(ir.DataType.INT32)
     value.shape = ir.Shape((batch, steps))

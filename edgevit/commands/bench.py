@@ -15,6 +15,7 @@ import typer
 from edgevit import api, console
 from edgevit.commands import bench_options as option
 from edgevit.commands.bench_autotune import Autotune, autotune
+from edgevit.commands.bench_curve import CurveWanted, bench_curve
 from edgevit.commands.bench_outcome import Outcome
 from edgevit.commands.bench_progress import progress_rows
 from edgevit.commands.bench_reports import Reports, require
@@ -63,6 +64,7 @@ def bench(
     cpus: option.Cpus = None,
     profile: option.Profile = False,
     autotuned: Autotune = False,
+    curve: CurveWanted = False,
     check_loadgen: option.CheckLoadgen = False,
     baseline: option.Baseline = None,
     max_slowdown: option.MaxSlowdown = None,
@@ -89,6 +91,9 @@ def bench(
         return
     if autotuned:
         autotune(context, bundles, data=data, as_json=json)
+        return
+    if curve:
+        bench_curve(context, bundles, runtimes=runtime, threads=threads, data=data, runs=iterations, as_json=json)
         return
     if again := [name for name in runtime if runtime.count(name) > 1]:
         raise InputError(f"--runtime {again[0]} is given twice; name each runtime once")
