@@ -16,6 +16,7 @@ from edgevit.targets import target_named
 
 from .null_runner import NullRunner
 from .ort import OrtRunner, available_providers
+from .ort_mapped import MappedWeights
 from .ov import OpenVinoRunner
 from .trt import TrtRunner
 
@@ -61,7 +62,8 @@ def _can_import(library: str) -> bool:
 
 def _open_ort(bundle: Bundle, threads: int | None, provider: str | None) -> Runner:
     read_checked = partial(bundle.read, GRAPH_NAME)
-    return OrtRunner(read_checked, threads=threads, providers=(provider or "CPUExecutionProvider",))
+    providers = (provider or "CPUExecutionProvider",)
+    return OrtRunner(read_checked, threads=threads, providers=providers, weights=MappedWeights(bundle))
 
 
 def _on_providers(name: str, *providers: str) -> _Open:
