@@ -34,7 +34,7 @@ class Machine:
     cpus: int
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {self.architecture}, {self.cpus} CPUs"
+        return f"{self.cpu}, {self.architecture}, {self.cpus} CPU{'' if self.cpus == 1 else 's'}"
 
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:

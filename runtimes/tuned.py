@@ -83,11 +83,11 @@ def tuned(bundle: Bundle, threads: int | None = None) -> Tuned:
     if reason is None and record.winner.runtime not in TUNABLE:
         reason = f"it names {record.winner}, and that is no runtime for a CPU"
     if reason is None and (record.winner.threads or 1) > record.machine.cpus:
-        reason = f"it names {record.winner}, and there are {record.machine.cpus} CPUs"
+        reason = f"it names {record.winner}, more threads than the {record.machine.cpus} CPUs there are"
     if reason is not None:
         return Tuned(said=f"autotuning is ignored: {reason}; {again}", ignored=True)
     if threads is not None:
-        return Tuned(said=f"autotuning chose {record.winner}, and is left out since {threads} threads were asked for")
+        return Tuned(said=f"autotuning chose {record.winner}, and is left out since a number of threads was asked for")
     if record.decision is None or not record.decision.faster:
         return Tuned(said=f"autotuning found nothing clearly faster here than {record.default}")
     said = f"autotuning measured {record.winner} at {record.decision.ratio} of {record.default} here"

@@ -97,6 +97,54 @@ def test_only_the_branch_that_was_taken_answers():
             np.testing.assert_allclose(runner(image)["logits"], image.mean(axis=(2, 3)) * factor, rtol=1e-5)
 
 
+def ranking_graph(in_a_branch: bool) -> bytes:
+    """The indices of the 12 largest of 48 values, at the top or inside the branches of an `If`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def ranked(prefix: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("Reshape", ["image", "row"], [f"{prefix}flat"]),
+            helper.make_node("TopK", [f"{prefix}flat", "k"], [f"{prefix}values", f"{prefix}indices"], axis=1),
+            helper.make_node("Cast", [f"{prefix}indices"], [f"{prefix}logits"], to=TensorProto.FLOAT),
+        ]
+
+    def result(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 12))
+
+    def branch(name: str) -> onnx.GraphProto:
+        return helper.make_graph(ranked(f"{name}_"), name, [], [result(f"{name}_logits")])
+
+    nodes = ranked("")
+    if in_a_branch:
+        nodes = [
+            helper.make_node("ReduceMax", ["image"], ["largest"], keepdims=0),
+            helper.make_node("Greater", ["largest", "two"], ["large"]),
+            helper.make_node("If", ["large"], ["logits"], then_branch=branch("yes"), else_branch=branch("no")),
+        ]
+    constants = {"row": np.array([1, 48]), "k": np.array([12]), "two": np.array(2, np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "ranking",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, 4, 4))],
+        [result("logits")],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("in_a_branch", [False, True])
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_of_equal_scores_the_lowest_index_wins(in_a_branch, levels):
+    rng = np.random.default_rng(levels)
+    with OpenVinoRunner(ranking_graph(in_a_branch), threads=1) as runner:
+        for _ in range(10):
+            image = rng.integers(0, levels, (1, 3, 4, 4)).astype(np.float32)
+            wanted = np.argsort(-image.ravel(), kind="stable")[:12]
+            np.testing.assert_array_equal(runner(image)["logits"][0], wanted)
+
+
 def test_a_graph_that_is_none_is_refused_in_one_line():
     assert "cannot load the graph" in refusal_to_load(OpenVinoRunner(b"no graph"))
 
