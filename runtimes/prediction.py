@@ -72,6 +72,8 @@ class Prediction:
         timings: where the time went.
         tokens_dropped: at each of the R steps the tokens that wanted it and were left out to keep a deadline; empty
             when the graph has no caps to leave any out.
+        late: whether the answer came after the session's deadline all the same. Not part of `to_dict`, since it is of
+            the moment and not of the picture.
     """
 
     image: str | None
@@ -82,6 +84,7 @@ class Prediction:
     merging: MergingTrace | None
     timings: Timings
     tokens_dropped: tuple[int, ...] = ()
+    late: bool = False
 
     @property
     def truncated(self) -> bool:
@@ -89,7 +92,7 @@ class Prediction:
         return any(self.tokens_dropped)
 
     def to_dict(self) -> dict[str, object]:
-        """Everything but the timings, in types that JSON has: the same answer always gives the same text."""
+        """Everything but what is of the moment, in types that JSON has: the same answer always gives the same text."""
         return {
             "image": self.image,
             "label": self.label,

@@ -230,6 +230,7 @@ class Session:
         probabilities = [_softmax(row) for row in logits]
         best = [row.index(max(row)) for row in logits]  # not of the probabilities, where neighbours round to equal
         timings = Timings(run_ns - begin_ns, answered_ns - run_ns, perf_counter_ns() - begin_ns)
+        late = self.contract is not None and timings.total_ns > self.contract.deadline_ms * 1e6
         return [
             Prediction(
                 image=str(image) if isinstance(image, (str, Path)) else None,
@@ -240,6 +241,7 @@ class Session:
                 merging=self._merged(outputs, i),
                 timings=timings,
                 tokens_dropped=tuple(outputs["dropped"][i].tolist()) if self._drops else (),
+                late=late,
             )
             for i, image in enumerate(images)
         ]

@@ -188,3 +188,14 @@ def test_forcing_takes_so_many_tokens_whatever_the_picture(bundle):
         with open_forced(str(bundle.path), list(caps)) as runner:
             counts = runner(np.zeros((1, 3, 8, 8), np.float32))["counts"]
         assert counts.tolist() == [[TOKENS, *caps]]
+
+
+def test_an_answer_that_is_late_all_the_same_says_so(bundle):
+    with_curve(bundle)
+    contract = promise(bundle, 100)
+    for deadline_ms, late in ((1e-6, True), (1e9, False)):
+        runner = open_capped(bundle, contract.caps)
+        with Session(bundle, runner, contract=replace(contract, deadline_ms=deadline_ms)) as session:
+            assert session.predict(grey(1)).late is late
+    with Session(bundle, open_capped(bundle, contract.caps)) as session:
+        assert session.predict(grey(1)).late is False
