@@ -146,6 +146,8 @@ def _load(model: bytes, options: onnxruntime.SessionOptions, providers: list[str
             f"asked onnxruntime for {', '.join(providers)} and got {', '.join(active)}; install the "
             "libraries that provider needs, or ask for another"
         )
+    if hasattr(session, "_model_bytes"):
+        session._model_bytes = b""  # kept for `set_providers` alone, which nobody calls, and as large as the weights
     _give_back_free_memory()
     return session
 

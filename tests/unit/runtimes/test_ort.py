@@ -118,6 +118,14 @@ def test_nothing_is_read_before_the_runner_is_entered(make_model):
     assert len(reads) == 2
 
 
+def test_the_bytes_of_the_graph_are_not_kept_beside_the_loaded_one(make_model):
+    data = make_model()
+    before = sys.getrefcount(data)
+    with OrtRunner(lambda: data) as runner:
+        runner(IMAGE)
+        assert sys.getrefcount(data) == before
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     assert "No such file" in refusal_to_load(OrtRunner(tmp_path / "none.onnx"))
 
