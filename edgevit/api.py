@@ -116,7 +116,13 @@ def export_model(
 
 
 def load(
-    bundle: str | Path | Bundle, runtime: str = "auto", threads: int | None = None, *, rebuild: bool = False
+    bundle: str | Path | Bundle,
+    runtime: str = "auto",
+    threads: int | None = None,
+    *,
+    deadline_ms: float | None = None,
+    min_tokens: int = 0,
+    rebuild: bool = False,
 ) -> Session:
     """Load a bundle, ready to predict.
 
@@ -128,16 +134,27 @@ def load(
         runtime: a name of `edgevit list runtimes`; `auto` takes the best for its target that works here, and a
             `FallbackWarning` says why a better one does not. `Session.health()` has it all.
         threads: CPU threads; the runtime's own choice by default.
+        deadline_ms: milliseconds that a call of `predict` with as many pictures as the graph takes may last, on the
+            curve that `edgevit bench --curve` measured here. A prediction that lost tokens for it is `truncated`.
+        min_tokens: with a deadline, the fewest tokens that a step which wants them is held to.
         rebuild: whether an engine that is missing or fits no more is built first, which takes minutes.
 
     Raises:
-        InputError: no bundle, a damaged one, or one this runtime cannot load.
+        InputError: no bundle, a damaged one, or one this runtime cannot load; a deadline that cannot be kept, or that
+            nothing was measured for.
         MissingExtra: the runtime's library is not installed.
     """
     from edgevit.building import build_engine
     from edgevit.runtimes import session
 
-    return session.load(bundle, runtime=runtime, threads=threads, rebuild=build_engine if rebuild else None)
+    return session.load(
+        bundle,
+        runtime=runtime,
+        threads=threads,
+        deadline_ms=deadline_ms,
+        min_tokens=min_tokens,
+        rebuild=build_engine if rebuild else None,
+    )
 
 
 def verify_bundle(

@@ -29,6 +29,7 @@ from edgevit.targets import target_named
 from .achieved import require_precision
 from .adaptive import build_ladders
 from .adaptive_parts import trace_parts
+from .caps import add_caps
 from .check import check_graph
 from .cost import count
 from .finished import Graph
@@ -145,6 +146,8 @@ def build_graph(
         routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say)
     if routing is not None and routing.selection == "threshold":
         name_thresholds(model, routing.thresholds)
+    if adaptive and routing is not None:
+        add_caps(model, routing, trace=settings.trace)
     say("check")
     shaped = with_shapes(model)
     check_graph(shaped, branches=adaptive is not None)

@@ -66,6 +66,9 @@ class Health:
         passed_over: the better ones, best first; empty when the one that was wanted runs.
         precision: of the graph.
         computed_in: what it is computed in where that is something else; None where it is as the graph says.
+        tuning: what `edgevit bench --autotune` measured here means for it, or why that is ignored; None where nothing
+            was measured.
+        tuning_ignored: whether there is such a measurement, and not one to be heeded.
     """
 
     target: str
@@ -75,11 +78,13 @@ class Health:
     passed_over: tuple[PassedOver, ...]
     precision: Precision
     computed_in: str | None
+    tuning: str | None = None
+    tuning_ignored: bool = False
 
     @property
     def degraded(self) -> bool:
         """Whether something is otherwise than was asked for."""
-        return bool(self.passed_over) or self.computed_in is not None
+        return bool(self.passed_over) or self.computed_in is not None or self.tuning_ignored
 
     def to_dict(self) -> dict[str, object]:
         """Everything in types that JSON has."""
@@ -96,6 +101,8 @@ class Health:
             parts.append(self.passed_over[0].reason)
         if self.computed_in is not None:
             parts.append(f"its {self.precision} graph is computed in {self.computed_in}")
+        if self.tuning is not None:
+            parts.append(self.tuning)
         return "; ".join(parts)
 
 
@@ -134,15 +141,16 @@ def computed_in(manifest: Manifest, facts: Mapping[str, str | int]) -> str | Non
     """What a graph of lower precision is computed in where that is not what it says; None where it is.
 
     ONNX Runtime's CPU provider has no half-precision kernels for most operators and puts casts to float32 around them.
-    Its TensorRT provider builds engines that are not strongly typed, so that TensorRT chooses.
+    Its TensorRT provider builds engines that are not strongly typed, so that TensorRT chooses. OpenVINO is told to
+    compute in fp32 what a graph has in any float.
     """
     precision = manifest.precision_achieved
     provider = str(facts.get("provider", ""))
-    if precision == "fp32" or facts.get("runtime") != "ort":
+    if precision == "fp32" or facts.get("runtime") not in ("ort", "ov"):
         return None
     if provider.startswith("TensorrtExecutionProvider"):
         return "what TensorRT chooses, since ONNX Runtime builds no strongly typed engine"
-    if provider.startswith("CPUExecutionProvider"):
+    if provider.startswith("CPUExecutionProvider") or facts.get("runtime") == "ov":
         if precision != "int8":
             return "fp32"
         if target_named(manifest.target).runtime in ("trt", "trt-rtx"):

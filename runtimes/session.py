@@ -27,6 +27,7 @@ from .choose import open_runner
 from .deadline import RUNTIME, Contract, open_capped, promise
 from .fallback import BUILDS_AT_START, Health, PassedOver, computed_in, first_that_starts, rungs
 from .prediction import MergingTrace, Prediction, RoutingTrace, Timings
+from .tuned import Tuned, tuned
 
 __all__ = ["Session", "load"]
 
@@ -45,8 +46,8 @@ def load(
 ) -> Session:
     """Load a bundle; the session is ready when this returns.
 
-    With `auto`, where the runtime of the bundle's target does not run it here, the next best does, and a
-    `FallbackWarning` says so. `Session.health` has the reasons.
+    With `auto`, what `edgevit bench --autotune` measured here is heeded; and where the runtime of the bundle's target
+    does not run it here, the next best does, and a `FallbackWarning` says so. `Session.health` has the reasons.
 
     Args:
         bundle: a bundle or its folder.
@@ -69,14 +70,15 @@ def load(
         return _within(opened, deadline_ms, min_tokens, runtime, threads)
     if min_tokens:
         raise InputError(f"min_tokens {min_tokens} without a deadline; give deadline_ms too, or leave it out")
-    names = rungs(target_named(opened.manifest.target)) if runtime == "auto" else (runtime,)
+    found = tuned(opened, threads) if runtime == "auto" else Tuned()
+    names = found.order(rungs(target_named(opened.manifest.target))) if runtime == "auto" else (runtime,)
 
     def open_on(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
-        runner = open_runner(opened, name, threads=threads)
+        runner = open_runner(opened, name, threads=found.threads_on(name, threads))
         if passed_over and name == BUILDS_AT_START:
             text = f"{opened.path}: ONNX Runtime builds an engine now, which takes minutes; {passed_over[0].reason}"
             warnings.warn(text, FallbackWarning, stacklevel=6)
-        return Session(opened, runner, runtime=name, passed_over=passed_over)
+        return Session(opened, runner, runtime=name, passed_over=passed_over, tuning=found)
 
     def start(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
         try:
@@ -120,6 +122,7 @@ class Session:
         runner: the graph of that bundle, not entered.
         runtime: the name it was opened by; the runner's own word for itself by default.
         passed_over: runtimes that would have been better and do not run the bundle here, best first.
+        tuning: what a measurement on this machine said about the choice.
         contract: the deadline that the runner was capped for, by `promise` and `open_capped`.
 
     Attributes:
@@ -140,6 +143,7 @@ class Session:
         *,
         runtime: str | None = None,
         passed_over: Sequence[PassedOver] = (),
+        tuning: Tuned | None = None,
         contract: Contract | None = None,
     ) -> None:
         manifest = bundle.manifest
@@ -170,6 +174,8 @@ class Session:
                 passed_over=tuple(passed_over),
                 precision=manifest.precision_achieved,
                 computed_in=computed_in(manifest, facts),
+                tuning=None if tuning is None else tuning.said,
+                tuning_ignored=tuning is not None and tuning.ignored,
             )
             self._loaded = stack.pop_all()
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit import console
-from edgevit.curve import measure_curve
-from edgevit.curve_record import MARGIN
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ def bench_curve(
         InputError: more or fewer than one bundle, a runtime whose budgets cannot be set, or an option that has no
             meaning here.
     """
+    from edgevit.curve import measure_curve
+
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name not in _BESIDE and source is not None and source.name == "COMMANDLINE":
@@ -71,6 +71,8 @@ def bench_curve(
 
 
 def _show(bundle: Path, curve: Curve) -> None:
+    from edgevit.curve_record import MARGIN
+
     rows = []
     for point in curve.points:
         times = point.durations

@@ -89,7 +89,8 @@ def test_pictures_are_labelled_in_the_order_given(edgevit, make_bundle, pictures
     assert outcome.status == 0
     assert [entry["label"] for entry in outcome.json] == ["red", "blue", "green", "green"]
     first = outcome.json[0]
-    assert list(first) == ["image", "label", "score", "probabilities", "routing", "merging"]
+    fields = ["image", "label", "score", "probabilities", "routing", "merging", "truncated", "tokens_dropped"]
+    assert list(first) == fields
     assert first["image"] == str(files[0])
     assert first["score"] == max(first["probabilities"].values())
     assert sum(first["probabilities"].values()) == pytest.approx(1)
