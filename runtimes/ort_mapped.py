@@ -180,9 +180,12 @@ def _weights_name(file: FileRecord) -> str:
 
 def _this_processor() -> str:
     """What tells one processor's instruction sets from another's, as a hash: library kernels are chosen by them."""
-    described = [platform.machine(), platform.processor()]
-    with suppress(OSError):
+    described = [platform.machine()]
+    try:
         first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        described.append(platform.processor())  # asked last: on Linux it starts a process
+    else:
         wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
         described += [line for line in first.splitlines() if line.startswith(wanted)]
     return sha256("\n".join(described).encode())
