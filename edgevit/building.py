@@ -5,7 +5,6 @@ Runs on Python 3.10 without torch and onnx, as on a Jetson.
 
 from __future__ import annotations
 
-import importlib
 import platform
 import re
 import sys
@@ -15,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgevit.bundle import GRAPH_NAME, Bundle
+from edgevit.engine_library import load_library
 from edgevit.engine_record import (
     EngineRecord,
     HardwareCompatibility,
@@ -24,7 +24,6 @@ from edgevit.engine_record import (
     write_engine,
 )
 from edgevit.errors import InputError
-from edgevit.extras import needs
 from edgevit.files import atomic_write, reading, sha256
 from edgevit.manifest import FileRecord
 from edgevit.targets import TARGETS, Target, target_named
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from edgevit.export.trt_progress import BuildProgress
 
 __all__ = ["build_engine", "check_buildable", "check_device"]
-
-_EXTRAS: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 def build_engine(
@@ -204,11 +201,7 @@ def _load(name: Library, target: Target, device: Device | None) -> ModuleType:
     """
     if name == "tensorrt":
         check_device(target, device)  # first: where there is no such device, installing the library would not help
-    try:
-        with needs(_EXTRAS[name]):
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{name} is installed and does not load ({error}); mend the installation") from error
+    return load_library(name)
 
 
 def _read_cache(path: Path) -> bytes:

@@ -37,6 +37,7 @@ __all__ = [
     "Library",
     "build_command",
     "engine_path",
+    "extra_of",
     "library_of",
     "read_engine",
     "record_path",
@@ -49,6 +50,7 @@ Library = Literal["tensorrt", "tensorrt_rtx"]
 HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
 
 _LIBRARIES: dict[Runtime, Library] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+_EXTRAS: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
 _MAX_RECORD_BYTES = 2**20
@@ -136,6 +138,11 @@ class EngineRecord:
 def library_of(runtime: Runtime) -> Library | None:
     """The module that builds and runs the engines of a target's runtime; None for a runtime without engines."""
     return _LIBRARIES.get(runtime)
+
+
+def extra_of(library: Library) -> str:
+    """The extra of the distribution that brings a library."""
+    return _EXTRAS[library]
 
 
 def build_command(bundle: Bundle, library: Library) -> str:

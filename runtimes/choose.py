@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edgevit.bundle import GRAPH_NAME, Bundle
-from edgevit.engine_record import Library, build_command, read_engine
+from edgevit.engine_record import Library, build_command, extra_of, read_engine
 from edgevit.errors import InputError, MissingExtra
 from edgevit.runner import Runner
 from edgevit.targets import target_named
@@ -77,14 +77,14 @@ def _on_providers(name: str, *providers: str) -> _Open:
     return open_it
 
 
-def _of_engines(name: str, library: Library, extra: str) -> _Open:
+def _of_engines(name: str, library: Library) -> _Open:
     """The engine beside the bundle. A GPU's runtime has no threads to set."""
 
     def open_it(bundle: Bundle, threads: int | None, provider: str | None) -> Runner:
         if provider is not None:
             raise InputError(f"got provider {provider} for runtime {name}, which has none; leave it out")
         if not _can_import(library):  # said first: without it nobody can build the engine here either
-            raise MissingExtra(library, extra)
+            raise MissingExtra(library, extra_of(library))
         record, read_checked = read_engine(bundle, library)
         return TrtRunner(
             read_checked,
@@ -140,16 +140,16 @@ RUNTIMES: tuple[Runtime, ...] = (
     Runtime(
         name="trt",
         library="tensorrt",
-        extra="tensorrt",
+        extra=extra_of("tensorrt"),
         description="TensorRT, an engine that edgevit build made",
-        open=_of_engines("trt", "tensorrt", "tensorrt"),
+        open=_of_engines("trt", "tensorrt"),
     ),
     Runtime(
         name="trt-rtx",
         library="tensorrt_rtx",
-        extra="tensorrt-rtx",
+        extra=extra_of("tensorrt_rtx"),
         description="TensorRT-RTX, an engine that edgevit build made",
-        open=_of_engines("trt-rtx", "tensorrt_rtx", "tensorrt-rtx"),
+        open=_of_engines("trt-rtx", "tensorrt_rtx"),
     ),
     Runtime(
         name="ov",

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgevit.errors import InputError, MissingExtra
+from edgevit.engine_library import loading
+from edgevit.errors import InputError
 from edgevit.extras import installed_version
 
 from .device_memory import CudaDevice, NotCaptured, cuda_version
@@ -24,16 +25,13 @@ class CudaMemory:
 
     Raises:
         MissingExtra: cuda-bindings is not installed.
-        InputError: there is no device, or its driver is older than the CUDA that cuda-bindings is of.
+        InputError: cuda-bindings does not load; there is no device, or its driver is older than the CUDA that
+            cuda-bindings is of.
     """
 
     def __init__(self) -> None:
-        try:
+        with loading("cuda.bindings", "tensorrt", "cuda", "cuda.bindings.runtime"):
             from cuda.bindings import runtime
-        except ModuleNotFoundError as error:
-            if error.name not in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
-                raise  # it is installed, and something it needs itself is not
-            raise MissingExtra("cuda.bindings", "tensorrt") from error
         self._cuda: Any = runtime
         self.library = f"cuda-bindings {installed_version('cuda-bindings') or ''}".rstrip()
         (devices,) = self._opened(runtime.cudaGetDeviceCount())

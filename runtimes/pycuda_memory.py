@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgevit.errors import InputError, MissingExtra
+from edgevit.engine_library import loading
+from edgevit.errors import InputError
 from edgevit.extras import installed_version
 
 from .device_memory import CudaDevice, NotCaptured, cuda_version
@@ -27,18 +28,12 @@ class PycudaMemory:
 
     Raises:
         MissingExtra: pycuda is not installed.
-        InputError: there is no device or no driver.
+        InputError: pycuda does not load; there is no device or no driver.
     """
 
     def __init__(self) -> None:
-        try:
+        with loading("pycuda", "tensorrt", "pycuda.driver"):
             from pycuda import driver
-        except ModuleNotFoundError as error:
-            if error.name not in ("pycuda", "pycuda.driver"):
-                raise  # it is installed, and something it needs itself is not
-            raise MissingExtra("pycuda", "tensorrt") from error
-        except ImportError as error:  # of libcuda, which comes with the driver
-            raise InputError(f"pycuda cannot be loaded ({error}); install the NVIDIA driver") from error
         self._cuda: Any = driver
         self.library = f"pycuda {installed_version('pycuda') or ''}".rstrip()
         self._releases: list[Callable[[], object]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgevit.engine_library import load_library
 from edgevit.engine_record import EngineRecord, Library
-from edgevit.errors import InputError, MissingExtra
+from edgevit.errors import InputError
 from edgevit.probes import DeviceTimes
 from edgevit.spec import TensorSpec
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["TrtRunner"]
 
 _RUNTIMES: dict[Library, str] = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
-_EXTRAS: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TrtRunner:
@@ -51,7 +50,8 @@ class TrtRunner:
 
     Raises:
         MissingExtra: the library is not installed. Entering raises it for the library of the device's memory.
-        InputError: entering: no device; an engine of another version or card; one that does not load.
+        InputError: the library is installed and does not load. Entering: no device; an engine of another version or
+            card; one that does not load.
     """
 
     def __init__(
@@ -65,14 +65,7 @@ class TrtRunner:
         open_memory: Callable[[], DeviceMemory] = open_device_memory,
         cuda_graphs: bool = True,
     ) -> None:
-        try:
-            self._library = importlib.import_module(library)
-        except ModuleNotFoundError as error:
-            if error.name != library:
-                raise  # it is installed, and something it needs itself is not
-            raise MissingExtra(library, _EXTRAS[library]) from error
-        if not hasattr(self._library, "Runtime"):  # type stubs leave a folder of this name, which Python can import
-            raise MissingExtra(library, _EXTRAS[library])
+        self._library = load_library(library)
         self._engine = engine
         self._name = library
         self._record = record

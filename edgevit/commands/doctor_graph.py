@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgevit import console
+from edgevit.engine_library import load_library
 from edgevit.errors import CheckFailed, InputError
 from edgevit.extras import needs
 
@@ -32,12 +31,14 @@ class GraphReport:
         releases: their names.
         parsers: the installed libraries whose parser was asked, with their versions.
         findings: the worst first of each release; none where all take the graph as it is.
+        unasked: why an installed library's parser was not asked, a line each.
         unseen: why the graph could not be looked at; None where it was.
     """
 
     releases: tuple[str, ...]
     parsers: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    unasked: tuple[str, ...] = ()
     unseen: str | None = None
 
     @property
@@ -63,16 +64,24 @@ def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
     except InputError as error:
         return GraphReport(names, unseen=str(error))
     findings = [finding for release in releases for finding in preflight(graph, release)]
-    parsers = []
+    parsers: list[str] = []
+    unasked: list[str] = []
     # TensorRT-RTX parses anywhere and so stands in where the target's own library is not installed.
     own = {release.library for release in releases}
-    library = next(filter(None, map(_installed, (*own, "tensorrt_rtx"))), None)
-    if library is not None:
+    for name in dict.fromkeys((*own, "tensorrt_rtx")):
+        if not _installed(name):
+            continue
+        try:
+            library = load_library(name)
+        except InputError as error:
+            unasked.append(str(error))
+            continue
         parsers.append(library_name(library))
         said = ask_parser(graph, library)
         # What another library's parser refuses says nothing certain of the target.
-        findings += said if library.__name__ in own else [replace(finding, severity="unknown") for finding in said]
-    return GraphReport(names, tuple(parsers), tuple(findings))
+        findings += said if name in own else [replace(finding, severity="unknown") for finding in said]
+        break
+    return GraphReport(names, tuple(parsers), tuple(findings), tuple(unasked))
 
 
 def show_graph_report(report: GraphReport) -> None:
@@ -83,6 +92,8 @@ def show_graph_report(report: GraphReport) -> None:
             console.caution(f"the graph was not looked at for {', '.join(report.releases)}:"), report.unseen
         )
         return
+    for line in report.unasked:
+        console.show_line(console.caution("parser not asked:"), line)
     asked = f"; asked: the parser of {', '.join(report.parsers)}" if report.parsers else "; no parser is installed here"
     title = f"graph for {', '.join(report.releases)}{asked}"
     if not report.findings:
@@ -107,10 +118,9 @@ def refuse(report: GraphReport, subject: str) -> None:
         raise CheckFailed(f"{subject}: {finding.release} refuses the graph: {finding.says}{where}; {finding.remedy}")
 
 
-def _installed(name: str) -> ModuleType | None:
+def _installed(name: str) -> bool:
     spec = find_spec(name)
-    # Type stubs leave a folder of the name, which has no origin.
-    return importlib.import_module(name) if spec is not None and spec.origin is not None else None
+    return spec is not None and spec.origin is not None  # type stubs leave a folder of the name, which has no origin
 
 
 def _places(nodes: tuple[str, ...]) -> str:

@@ -54,6 +54,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch, device: Callable[[Device | None],
 
     module: Any = ModuleType("tensorrt")
     module.__version__ = "10.3.0"
+    module.Runtime = object
     module.__spec__ = ModuleSpec("tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(trt, "build_engine", build)
@@ -224,17 +225,16 @@ def test_a_precision_that_was_not_met_exits_1_and_leaves_the_old_engine(edgevit,
     assert os.listdir(device_dir(Bundle.open(path))) == ["kept"]
 
 
-def test_a_library_that_is_missing_or_broken_is_one_line(make_bundle, device, monkeypatch) -> None:
+def test_a_library_that_is_missing_or_broken_is_one_line(make_bundle, device, monkeypatch, tmp_path) -> None:
     path = make_bundle(target="jetson-orin")
     device(ORIN)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingExtra, match=r"pip install 'edgevit\[tensorrt\]'"):
         building.build_engine(path)
 
-    def broken(name: str) -> ModuleType:
-        raise ImportError("libnvinfer.so.10: cannot open shared object file")
-
-    monkeypatch.setattr(building.importlib, "import_module", broken)
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt")
     with pytest.raises(InputError, match=r"tensorrt is installed and does not load \(libnvinfer"):
         building.build_engine(path)
 

@@ -55,6 +55,18 @@ def test_the_installed_parser_is_asked_too(edgevit, make_bundle):
     assert "nothing in it that is known to be refused" in outcome.out
 
 
+def test_a_tensorrt_that_does_not_load_is_told_and_the_next_parser_asked(edgevit, make_bundle, monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    bundle = make_bundle(target="jetson-orin")
+    outcome = edgevit("doctor", bundle)
+    assert outcome.status == 0, outcome.err
+    assert "parser not asked: tensorrt is installed and does not load (libnvinfer.so.10" in outcome.out
+    (line,) = edgevit("doctor", bundle, "--json").json["graph"]["unasked"]
+    assert line.endswith("mend the installation")
+
+
 @pytest.mark.usefixtures("no_parser")
 def test_what_a_release_refuses_ends_with_status_1_and_names_the_node(edgevit, planted):
     bundle = planted("jetson-orin", "Det")

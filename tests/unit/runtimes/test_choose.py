@@ -13,12 +13,13 @@ from tensorrt_module import SimulatedLibrary
 
 from edgevit.bundle import Bundle, device_dir
 from edgevit.engine_record import EnginePrecision, write_engine
-from edgevit.errors import InputError, MissingExtra
+from edgevit.errors import FallbackWarning, InputError, MissingExtra
 from edgevit.files import sha256
 from edgevit.manifest import FileRecord
 from edgevit.runtimes import choose
 from edgevit.runtimes.choose import RUNTIMES, Runtime, open_runner
 from edgevit.runtimes.null_runner import NullRunner
+from edgevit.runtimes.session import load
 from edgevit.spec import TensorSpec
 
 
@@ -141,6 +142,19 @@ def test_a_bundle_with_an_engine_runs_on_it(make_bundle, installed):
         image = np.full((1, 3, 8, 8), 0.5, np.float32)
         np.testing.assert_allclose(runner(image)["logits"], [[0.5, 0.5, 0.5]])
     assert installed.loaded == [ENGINE]
+
+
+def test_a_tensorrt_that_does_not_load_leaves_the_bundle_to_the_next(make_bundle, make_model, monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime", reason="stands in for TensorRT")
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    bundle = with_engine(make_bundle(make_model(), routed=False, target="jetson-orin"))
+    with (
+        pytest.warns(FallbackWarning, match=r"tensorrt is installed and does not load \(libnvinfer"),
+        load(bundle) as here,
+    ):
+        assert here.health().passed_over[0].runtime == "trt"
 
 
 def test_a_bundle_without_an_engine_says_how_to_build_one(make_bundle, installed):

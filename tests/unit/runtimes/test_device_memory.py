@@ -177,6 +177,26 @@ def test_a_library_that_is_not_there_is_missing(without, opening, library):
         opening()
 
 
+@pytest.mark.parametrize(
+    "opening, module, name",
+    [(CudaMemory, "cuda/bindings/runtime.py", "cuda.bindings"), (PycudaMemory, "pycuda/driver.py", "pycuda")],
+)
+@pytest.mark.parametrize("source", ["import a_module_that_is_not_there", "raise ImportError('libcuda.so.1')"])
+def test_a_library_that_does_not_load_is_one_line(monkeypatch, tmp_path, opening, module, name, source):
+    path = tmp_path / module
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    (path.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for found in [found for found in sys.modules if found.partition(".")[0] in ("cuda", "pycuda")]:
+        monkeypatch.delitem(sys.modules, found)
+    with pytest.raises(
+        InputError, match=rf"^{name} is installed and does not load \(.*; mend the installation$"
+    ) as error:
+        opening()
+    assert not isinstance(error.value, MissingExtra)
+
+
 def test_pycuda_stands_in_where_cuda_bindings_is_not_installed(monkeypatch, device, without):
     install_pycuda(monkeypatch, device)
     without("cuda.bindings")
