@@ -165,6 +165,7 @@ def verify_bundle(
     atol: float | None = None,
     rtol: float | None = None,
     report: Callable[[float], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Parity:
     """Check every hash of a bundle, then its answers on this machine against the reference stored in it.
 
@@ -175,15 +176,16 @@ def verify_bundle(
         runtime: a name of `edgevit list runtimes`.
         threads: CPU threads; the runtime's own choice by default.
         atol: absolute tolerance on logits; by default the one it was exported with. A lower precision is judged by
-            its standard (`edgevit.agreement`) instead.
+            its standard (`edgevit.agreement`) and takes none.
         rtol: the same relative to the reference's logit.
         report: told the share done, 0 to 1.
+        note: told in one line if this runtime computes in another precision than the graph says.
 
     Returns:
         What was found; `passed` says whether it answers as its source does.
 
     Raises:
-        InputError: no bundle, a damaged one, or one this runtime cannot load.
+        InputError: no bundle, a damaged one, or one this runtime cannot load; a tolerance for a lower precision.
         MissingExtra: the runtime's library is not installed.
     """
     from edgevit.agreement import agree
@@ -191,8 +193,14 @@ def verify_bundle(
     from edgevit.export.settings import ExportSettings
     from edgevit.parity import Golden, compare
     from edgevit.runtimes.choose import open_runner
+    from edgevit.runtimes.fallback import computed_in
 
     opened = Bundle.open(bundle)
+    if opened.manifest.precision_achieved != "fp32" and (atol is not None or rtol is not None):
+        raise InputError(
+            f"{opened.path}: is in {opened.manifest.precision_achieved} and judged by shares of decisions and tokens; "
+            "leave --atol and --rtol out"
+        )
     opened.verify_files()
     golden = Golden.from_arrays(opened.golden())
     asked = opened.manifest.parity or ExportSettings()
@@ -205,6 +213,11 @@ def verify_bundle(
     tokens = merged.tokens[-1] if merged is not None else None
     precision = opened.manifest.precision_achieved
     with open_runner(opened, runtime, threads=threads) as runner:
+        otherwise = computed_in(opened.manifest, runner.facts)
+        if otherwise is not None and note is not None:
+            note(
+                f"{opened.path}: this runtime computes its {precision} graph in {otherwise}: that proves no {precision}"
+            )
         if precision != "fp32":
             return agree(golden, runner, precision, count, tokens=tokens)
         return compare(

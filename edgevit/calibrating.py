@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgevit.bundle import Bundle
     from edgevit.manifest import Manifest, ParityEvidence
     from edgevit.parity import Golden, Parity
+    from edgevit.runner import Runner
     from edgevit.spec import RoutingSpec
 
 __all__ = ["Calibration", "calibrate"]
@@ -170,6 +171,7 @@ def _write(bundle: Bundle, chosen: TradeOff, trial: Trial, output: Path, force: 
     manifest = bundle.manifest
     assert manifest.routing is not None, "looked at before any work"
     routing = replace(manifest.routing, thresholds=chosen.thresholds)
+    _check_present(bundle, trial)
     graph = trial.form(chosen.thresholds)
     golden = _golden(bundle, routing, trial)
     parity, evidence = _proved(graph, golden, manifest)
@@ -199,36 +201,56 @@ def _golden(bundle: Bundle, routing: RoutingSpec, trial: Trial) -> Golden:
 
     old = Golden.from_arrays(bundle.golden())
     outputs = trial.answers(trial.form(routing.thresholds, scores=True, last_rungs=True), old.images)
-    margins = []
+    margins, depth = [], np.ones_like(outputs["depth"])
     for step, threshold in enumerate(routing.thresholds, start=1):
         score = outputs[score_output(step)]
         spread = np.maximum(np.ptp(score, axis=1), np.finfo(np.float32).tiny)[:, None]
         with np.errstate(over="ignore"):  # from a threshold that nothing passes every score is infinitely far
             distance = (np.abs(score.astype(np.float64) - threshold) / spread).astype(np.float32)
         margins.append(np.where(outputs["depth"] >= step, distance, np.float32(np.inf)))
+        depth += (depth >= step) & (score > np.float32(threshold))
+    if not np.array_equal(outputs["depth"], depth):
+        raise CheckFailed("the graph takes other tokens than its scores and thresholds say; nothing written")
     return replace(old, logits=outputs["logits"], depth=outputs["depth"], margin=np.stack(margins, axis=1))
 
 
-def _proved(graph: bytes, golden: Golden, manifest: Manifest) -> tuple[Parity, ParityEvidence]:
-    from edgevit.export.settings import ExportSettings
-    from edgevit.manifest import ParityEvidence
-    from edgevit.parity import compare
+def _check_present(bundle: Bundle, trial: Trial) -> None:
+    """Hold the graph under its present thresholds against the source model's answers, which the bundle has.
+
+    Raises:
+        CheckFailed: it answers otherwise here, so that nothing it is compared with afterwards would prove anything.
+    """
+    from edgevit.parity import Golden
     from edgevit.runtimes.ort import OrtRunner
 
-    asked = manifest.parity or ExportSettings()
+    assert bundle.manifest.routing is not None, "looked at before any work"
+    graph = trial.form(bundle.manifest.routing.thresholds)
     with OrtRunner(graph) as runner:
-        parity = compare(
-            golden,
-            runner,
-            asked.atol,
-            asked.rtol,
-            tokens=manifest.reduction.tokens[-1] if manifest.reduction is not None else None,
-        )
+        parity = _compared(Golden.from_arrays(bundle.golden()), runner, bundle.manifest)
+    if not parity.passed:
+        raise CheckFailed(f"{bundle.path}: does not answer as its source here: {parity.faults[0]}; nothing written")
+
+
+def _compared(golden: Golden, runner: Runner, manifest: Manifest) -> Parity:
+    from edgevit.export.settings import ExportSettings
+    from edgevit.parity import compare
+
+    asked = manifest.parity or ExportSettings()
+    tokens = manifest.reduction.tokens[-1] if manifest.reduction is not None else None
+    return compare(golden, runner, asked.atol, asked.rtol, tokens=tokens)
+
+
+def _proved(graph: bytes, golden: Golden, manifest: Manifest) -> tuple[Parity, ParityEvidence]:
+    from edgevit.manifest import ParityEvidence
+    from edgevit.runtimes.ort import OrtRunner
+
+    with OrtRunner(graph) as runner:
+        parity = _compared(golden, runner, manifest)
         runtime = f"onnxruntime {runner.facts['version']} {runner.facts['provider']}"
     if not parity.passed:
         raise CheckFailed(f"the graph does not answer as with all tokens computed: {parity.faults[0]}; nothing written")
     return parity, ParityEvidence(
-        reference=f"the same graph over all tokens, {runtime}",
+        reference=f"the same graph over all tokens ({runtime}), which answers as its source under the thresholds before",
         runtime=runtime,
         inputs=parity.inputs,
         atol=parity.atol,

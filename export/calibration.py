@@ -47,6 +47,11 @@ class CalibrationBatches:
     batch: int
     _resized: set[Path] = field(default_factory=set, init=False, repr=False)
 
+    @property
+    def pictures(self) -> int:
+        """Pictures in one pass, those aside that fill up the last batch."""
+        return len(self.paths)
+
     def __len__(self) -> int:
         """Batches in one pass."""
         return -(-len(self.paths) // self.batch)

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["name_thresholds", "score_of", "set_thresholds", "threshold_name"]
+from edgevit.levers import threshold_name
 
-
-def threshold_name(step: int) -> str:
-    """The initializer that a step's router logits are compared with; steps count from 0, and the first has none."""
-    return f"threshold[{step}]"
+__all__ = ["name_thresholds", "score_of", "set_thresholds"]
 
 
 def name_thresholds(model: ir.Model, thresholds: Sequence[float]) -> None:

@@ -88,18 +88,24 @@ def export_bundle(
     golden = golden_samples(source.module, graph.routing, names, images)
     parity, runtime = _verified(graph, golden, settings, open_graph) if settings.verify else (None, "")
     files = {}
+    state = output.with_name(f".{output.name}.ranges.npz")  # what an interrupted export goes on from
     if settings.precision != "fp32":
         say(f"lower to {settings.precision}")
-        state = output.with_name(f".{output.name}.ranges.npz")  # what an interrupted export goes on from
-        graph, lowering = lowered(graph, source, settings, golden, open_graph, say, note or _silent, state)
+        try:
+            graph, lowering = lowered(graph, source, settings, golden, open_graph, say, note or _silent, state)
+        except CheckFailed:  # there is nothing to go on with, as there is after an interrupt
+            state.unlink(missing_ok=True)
+            raise
         parity, runtime = lowering.golden, f"{runtime}, {settings.precision} emulated"
         files["precision.json"] = strict_json.encode(lowering)
-        state.unlink(missing_ok=True)
     say("write the bundle")
     files |= {GRAPH_NAME: graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
     if parity is not None:
         files["parity.json"] = strict_json.encode(parity)
-    return write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
+    bundle = write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
+    if settings.precision != "fp32":
+        state.unlink(missing_ok=True)
+    return bundle
 
 
 def build_graph(
@@ -148,6 +154,7 @@ def build_graph(
         name_thresholds(model, routing.thresholds)
     if adaptive and routing is not None:
         add_caps(model, routing, trace=settings.trace)
+        cost = dataclasses.replace(cost, nodes=model.graph.num_nodes()) if cost is not None else None
     say("check")
     shaped = with_shapes(model)
     check_graph(shaped, branches=adaptive is not None)

@@ -67,7 +67,9 @@ class Proof:
                 parts.append(runner(batch))
                 if self._report is not None and total:
                     self._report(min(len(parts) / total, 1.0))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        # A last batch that was filled up repeats pictures, which would count twice.
+        pictures = getattr(batches, "pictures", None)
+        return {name: np.concatenate([part[name] for part in parts])[:pictures] for name in parts[0]}
 
 
 def _as_golden(outputs: Mapping[str, np.ndarray]) -> Golden:

@@ -39,6 +39,7 @@ def verify(
     and the first that drifts is named. That needs onnx, and ONNX Runtime: on a GPU (ort-cuda, ort-trt) it computes as
     it is, on the CPU it is emulated.
     """
+    notes: list[str] = []
     with console.progress() as tell:
         parity = api.verify_bundle(
             bundle,
@@ -47,7 +48,10 @@ def verify(
             atol=atol,
             rtol=rtol,
             report=lambda done: tell(done, "run the golden samples"),
+            note=notes.append,
         )
+    for line in notes:
+        console.note(line)
     climbed = None
     if ladder:
         from edgevit.commands.verify_ladder import climb_ladder, show_ladder
@@ -55,7 +59,7 @@ def verify(
         climbed = climb_ladder(bundle, runtime, threads)
     if json:
         more = {"ladder": climbed} if climbed is not None else {}
-        console.show_json({"bundle": str(bundle), "passed": parity.passed, "parity": parity} | more)
+        console.show_json({"bundle": str(bundle), "passed": parity.passed, "parity": parity, "notes": notes} | more)
     else:
         _show(bundle, parity)
         if climbed is not None:

@@ -234,7 +234,7 @@ REFUSED: list[tuple[RecursiveConfig, dict[str, Any], str]] = [
     (EXPERT, {"budgets": (0, 17)}, "a budget of 17 for 16 tokens; give 0 to 16"),
     (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is"),
     (EXPERT, {"routing": "adaptive", "target": "rtx"}, "--routing adaptive for target rtx, where an If may cost all"),
-    (replace(EXPERT, thresholds=None), {"routing": "adaptive"}, "the model has no thresholds to choose by"),
+    (EXPERT, {"routing": "adaptive", "precision": "int8", "calibration_data": Path(".")}, "branches stay in fp32"),
     (replace(EXPERT, router="none", thresholds=None), {"routing": "adaptive"}, "for a model without a router"),
 ]  # fmt: skip
 

@@ -9,10 +9,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgevit.export.name_thresholds import score_of, set_thresholds, threshold_name
+from edgevit.export.name_thresholds import score_of, set_thresholds
 from edgevit.export.pipeline import build_graph, export_bundle
 from edgevit.export.recalibrate import recalibrated, score_output
 from edgevit.export.settings import ExportSettings
+from edgevit.levers import threshold_name
 from edgevit.models.routing import route_mask
 from edgevit.models.source import ModelSource
 from edgevit.models.thresholds import with_thresholds

@@ -232,7 +232,9 @@ def test_a_state_of_another_graph_is_of_no_use_and_said(tiny: ir.Model, tmp_path
     assert notes == [f"{state} holds the ranges of another graph; measuring anew"]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data.replace(b"counts", b"c0unts")])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data.replace(b"counts", b"c0unts")]
+)
 def test_a_damaged_state_is_one_line(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     state = tmp_path / "ranges.npz"
     measure_ranges(relu(32, 3), pictures(1), open_graph, state=state)
