@@ -250,7 +250,7 @@ def _proved(graph: bytes, golden: Golden, manifest: Manifest) -> tuple[Parity, P
     if not parity.passed:
         raise CheckFailed(f"the graph does not answer as with all tokens computed: {parity.faults[0]}; nothing written")
     return parity, ParityEvidence(
-        reference=f"the same graph over all tokens ({runtime}), which answers as its source under the thresholds before",
+        reference=f"the same graph over all tokens, {runtime}; under the old thresholds its source",
         runtime=runtime,
         inputs=parity.inputs,
         atol=parity.atol,

@@ -302,3 +302,38 @@ def test_int8_needs_pictures_and_a_proof() -> None:
         ExportSettings(precision="int8")
     with pytest.raises(InputError, match="leave out --no-verify"):
         ExportSettings(precision="fp16", target="rtx", verify=False)
+
+
+def test_pictures_that_fill_up_a_batch_are_not_judged_twice(tiny_source: ModelSource, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
+    settings = ExportSettings(
+        target="rtx", precision="fp16", routing="topk", batch_size=4, calibration_data=tmp_path / "pictures"
+    )
+    bundle = export(tiny_source, tmp_path / "d", settings)
+    assert json.loads(bundle.read("precision.json"))["pictures"]["inputs"] == 5
+
+
+def test_a_lower_precision_takes_no_tolerance_and_says_what_it_was_computed_in(
+    tiny_source: ModelSource, tmp_path: Path
+) -> None:
+    bundle = export(tiny_source, tmp_path / "d", ExportSettings(target="rtx", precision="fp16", routing="topk"))
+    with pytest.raises(InputError, match="leave --atol and --rtol out"):
+        api.verify_bundle(bundle.path, runtime="ort", atol=1e-3)
+    notes: list[str] = []
+    assert api.verify_bundle(bundle.path, runtime="ort", note=notes.append).passed
+    assert "fp32" in notes[0]
+
+
+def test_a_precision_that_does_not_hold_leaves_nothing_behind(
+    tiny_source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise CheckFailed("fp16 does not answer as fp32")
+
+    monkeypatch.setattr("edgevit.export.lowered.with_precision", refuse)
+    with pytest.raises(CheckFailed):
+        export(tiny_source, tmp_path / "d", ExportSettings(target="rtx", precision="fp16", routing="topk"))
+    assert not list(tmp_path.iterdir())
