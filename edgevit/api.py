@@ -144,7 +144,7 @@ def load(
             nothing was measured for.
         MissingExtra: the runtime's library is not installed.
     """
-    from edgevit.building import build_engine
+    from edgevit.building import rebuild_engine
     from edgevit.runtimes import session
 
     return session.load(
@@ -153,7 +153,7 @@ def load(
         threads=threads,
         deadline_ms=deadline_ms,
         min_tokens=min_tokens,
-        rebuild=build_engine if rebuild else None,
+        rebuild=rebuild_engine if rebuild else None,
     )
 
 

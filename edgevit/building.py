@@ -5,20 +5,20 @@ Runs on Python 3.10 without torch and onnx, as on a Jetson.
 
 from __future__ import annotations
 
-import platform
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgevit.bundle import GRAPH_NAME, Bundle
+from edgevit.engine_fit import outdated, this_platform
 from edgevit.engine_library import load_library
 from edgevit.engine_record import (
     EngineRecord,
     HardwareCompatibility,
     Library,
+    NoEngine,
     library_of,
     read_engine,
     write_engine,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgevit.export.cuda_driver import Device
     from edgevit.export.trt_progress import BuildProgress
 
-__all__ = ["build_engine", "check_buildable", "check_device"]
+__all__ = ["build_engine", "check_buildable", "check_device", "rebuild_engine"]
 
 
 def build_engine(
@@ -79,10 +79,10 @@ def build_engine(
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     row = target_named(target or opened.manifest.target)
     name = check_buildable(opened, row)
-    if not force:
-        _check_absent(opened, name)
     device = find_device()
     library = _load(name, row, device)
+    if not force:
+        _check_absent(opened, name, str(library.__version__), None if capabilities else device)
     at_hand = None if builds_ahead(library) else device
     cache = None if timing_cache is None else Path(timing_cache)
     onnx = opened.read(GRAPH_NAME)
@@ -109,7 +109,7 @@ def build_engine(
         built_for=capabilities,
         device_name=at_hand.name if at_hand else None,
         driver=at_hand.driver if at_hand else None,
-        platform=f"{sys.platform}-{platform.machine()}",
+        platform=this_platform(),
         hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible,
         precision=built.precision,
@@ -123,6 +123,22 @@ def build_engine(
         if note is not None:
             note(line)
     return record
+
+
+def rebuild_engine(bundle: Bundle, target: str) -> EngineRecord:
+    """Build the engine that was found missing or not to run here, for the device at hand, which is to run it.
+
+    Raises:
+        InputError: there is no device; or as `build_engine`.
+        CheckFailed: as `build_engine`.
+        MissingExtra: as `build_engine`.
+    """
+    from edgevit.export.cuda_driver import find_device
+
+    if find_device() is None:  # an engine can be built ahead of time, but nothing would run it
+        raise InputError("this machine shows no NVIDIA GPU; load the bundle on one that has it")
+    # What runs it has found that it does not, which says more than a record that seems to fit.
+    return build_engine(bundle, target=target, force=True)
 
 
 def check_buildable(bundle: Bundle, target: Target) -> Library:
@@ -179,12 +195,14 @@ def check_device(target: Target, device: Device | None) -> None:
         )
 
 
-def _check_absent(bundle: Bundle, library: Library) -> None:
-    """Refuse to build what is there and sound; what is damaged, or of another bundle, is built anew unasked."""
+def _check_absent(bundle: Bundle, library: Library, library_version: str, device: Device | None) -> None:
+    """Refuse to build what is there, sound and fit; what is not, or of another bundle, is built anew unasked."""
     try:
         record, read = read_engine(bundle, library)
         read()
-    except InputError:
+    except NoEngine:
+        return
+    if outdated(record, library_version, device and device.compute_capability, device and device.name):
         return
     raise InputError(
         f"{bundle.path}: has an engine of {record.library} {record.library_version} that took "

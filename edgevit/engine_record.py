@@ -27,7 +27,7 @@ from edgevit.files import atomic_write, cannot_write, reading, sha256
 from edgevit.manifest import FileRecord
 from edgevit.spec import Precision
 from edgevit.strict_json import build, encode, parse
-from edgevit.targets import TARGETS, Runtime
+from edgevit.targets import TARGETS
 
 __all__ = [
     "ENGINE_SCHEMA_VERSION",
@@ -35,8 +35,10 @@ __all__ = [
     "EngineRecord",
     "HardwareCompatibility",
     "Library",
+    "NoEngine",
     "build_command",
     "engine_path",
+    "engine_target",
     "extra_of",
     "library_of",
     "read_engine",
@@ -49,7 +51,7 @@ ENGINE_SCHEMA_VERSION = 1
 Library = Literal["tensorrt", "tensorrt_rtx"]
 HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
 
-_LIBRARIES: dict[Runtime, Library] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+_LIBRARIES: dict[str, Library] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
 _EXTRAS: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
@@ -135,8 +137,12 @@ class EngineRecord:
             raise InputError(f"build_seconds: got {self.build_seconds}, wanted 0 or more")
 
 
-def library_of(runtime: Runtime) -> Library | None:
-    """The module that builds and runs the engines of a target's runtime; None for a runtime without engines."""
+class NoEngine(InputError):
+    """A bundle has no engine that runs here: none, a damaged one, or one that does not fit. Building one mends that."""
+
+
+def library_of(runtime: str) -> Library | None:
+    """The module that builds and runs the engines of a runtime; None for a runtime without engines."""
     return _LIBRARIES.get(runtime)
 
 
@@ -145,12 +151,16 @@ def extra_of(library: Library) -> str:
     return _EXTRAS[library]
 
 
-def build_command(bundle: Bundle, library: Library) -> str:
-    """The command line that builds the engine that is wanted: for the bundle's own target if that is the library's."""
+def engine_target(bundle: Bundle, library: Library) -> str | None:
+    """The target to build a library's engine for: the bundle's own, or the only one; None if there is a choice."""
     targets = [target.name for target in TARGETS if library_of(target.runtime) == library]
     own = bundle.manifest.target
-    name = own if own in targets else targets[0] if len(targets) == 1 else "NAME"
-    return f"edgevit build {shlex.quote(str(bundle.path))} --target {name}"
+    return own if own in targets else targets[0] if len(targets) == 1 else None
+
+
+def build_command(bundle: Bundle, library: Library) -> str:
+    """The command line that builds the engine that is wanted."""
+    return f"edgevit build {shlex.quote(str(bundle.path))} --target {engine_target(bundle, library) or 'NAME'}"
 
 
 def record_path(bundle: Bundle, library: Library) -> Path:
@@ -209,27 +219,27 @@ def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callabl
         library: that is to run it.
 
     Returns:
-        Its record, and what gives its bytes after checking their hash (an InputError if it differs).
+        Its record, and what gives its bytes after checking their hash (a NoEngine if it differs).
 
     Raises:
-        InputError: there is none, its record is damaged or of a newer schema, or it was built from another bundle.
+        NoEngine: there is none, its record is damaged or of a newer schema, or it was built from another bundle.
     """
     where = record_path(bundle, library)
     again = f"run: {build_command(bundle, library)}"
     if not where.exists():
-        raise InputError(f"{bundle.path}: has no engine of {library}; {again}")
+        raise NoEngine(f"{bundle.path}: has no engine of {library}; {again}")
     record = _read_record(where, again)
     if record.library != library:
-        raise InputError(f"{where}: is of an engine of {record.library}, wanted {library}; {again}")
+        raise NoEngine(f"{where}: is of an engine of {record.library}, wanted {library}; {again}")
     if record.bundle_digest != bundle.digest:
-        raise InputError(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
+        raise NoEngine(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
     return record, partial(_read_checked, engine_path(bundle, record), record.engine, again)
 
 
 def _read_record(where: Path, again: str) -> EngineRecord:
     data = _read(where, _MAX_RECORD_BYTES, again)
     if len(data) > _MAX_RECORD_BYTES:
-        raise InputError(f"{where}: is more than {_MAX_RECORD_BYTES} bytes, no record of an engine; {again}")
+        raise NoEngine(f"{where}: is more than {_MAX_RECORD_BYTES} bytes, no record of an engine; {again}")
     try:
         values = parse(data, str(where))
         version = values.get("schema_version") if isinstance(values, dict) else None
@@ -237,20 +247,23 @@ def _read_record(where: Path, again: str) -> EngineRecord:
             raise InputError(f"{where}: schema version {version}, this edgevit reads {ENGINE_SCHEMA_VERSION}")
         return build(EngineRecord, values, str(where))
     except InputError as error:
-        raise InputError(f"{error}; {again}") from error
+        raise NoEngine(f"{error}; {again}") from error
 
 
 def _read_checked(path: Path, wanted: FileRecord, again: str) -> bytes:
     data = _read(path, wanted.size_bytes, again)
     if len(data) != wanted.size_bytes or sha256(data) != wanted.sha256:
-        raise InputError(f"{path}: is not the engine that its record describes, so it is not loaded; {again}")
+        raise NoEngine(f"{path}: is not the engine that its record describes, so it is not loaded; {again}")
     return data
 
 
 def _read(path: Path, size_bytes: int, again: str) -> bytes:
     """The file, and one byte more than the size if it is longer; a link in its place is not followed."""
-    with reading(path, again), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        return file.read(size_bytes + 1)
+    try:
+        with reading(path, again), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            return file.read(size_bytes + 1)
+    except InputError as error:
+        raise NoEngine(str(error)) from error
 
 
 def _engine_before(bundle: Bundle, library: Library) -> Path | None:

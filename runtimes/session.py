@@ -16,7 +16,8 @@ from typing import TypeVar, overload
 import numpy as np
 
 from edgevit.bundle import Bundle
-from edgevit.errors import EdgevitError, FallbackWarning, InputError, MissingExtra
+from edgevit.engine_record import NoEngine, engine_target, library_of
+from edgevit.errors import EdgevitError, FallbackWarning, InputError
 from edgevit.preprocess import ImageSource
 from edgevit.runner import Runner
 from edgevit.targets import target_named
@@ -31,7 +32,6 @@ from .tuned import Tuned, tuned
 
 __all__ = ["Session", "load"]
 
-_OF_ENGINES = ("trt", "trt-rtx")
 _Source = TypeVar("_Source", bound=ImageSource)  # so that a list[str] is welcome where lists are invariant
 
 
@@ -42,7 +42,7 @@ def load(
     *,
     deadline_ms: float | None = None,
     min_tokens: int = 0,
-    rebuild: Callable[[Bundle], object] | None = None,
+    rebuild: Callable[[Bundle, str], object] | None = None,
 ) -> Session:
     """Load a bundle; the session is ready when this returns.
 
@@ -57,8 +57,8 @@ def load(
             curve that `edgevit bench --curve` measured here. Where the steps are held to fewer tokens for it, a
             prediction that lost some says so: `truncated`. See `edgevit.runtimes.deadline` for what is promised.
         min_tokens: with a deadline, the fewest tokens that a step which wants them is held to.
-        rebuild: builds the engine beside the bundle; called once if there is none that runs here. By default nothing
-            is built, which takes minutes.
+        rebuild: builds the engine beside the bundle for a target; called once if there is none that runs here. By
+            default nothing is built, which takes minutes.
 
     Raises:
         InputError: no bundle, a damaged one, or one that nothing can load here; a deadline for a bundle that is not
@@ -83,13 +83,13 @@ def load(
     def start(name: str, passed_over: tuple[PassedOver, ...]) -> Session:
         try:
             return open_on(name, passed_over)
-        except MissingExtra:
-            raise
-        except EdgevitError as error:
-            if rebuild is None or name not in _OF_ENGINES:
+        except NoEngine as error:  # and nothing else: no build brings a GPU or a library
+            library = library_of(name)
+            target = engine_target(opened, library) if library is not None else None
+            if rebuild is None or target is None:
                 raise
             try:
-                rebuild(opened)
+                rebuild(opened, target)
             except EdgevitError as failure:
                 raise InputError(f"{error}; building it failed: {failure}") from failure
             return open_on(name, passed_over)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgevit.engine_fit import misfit
 from edgevit.engine_library import load_library
-from edgevit.engine_record import EngineRecord, Library
+from edgevit.engine_record import EngineRecord, Library, NoEngine
 from edgevit.errors import InputError
 from edgevit.probes import DeviceTimes
 from edgevit.spec import TensorSpec
@@ -19,7 +20,6 @@ from edgevit.spec import TensorSpec
 from ._contract import already_entered, check_image, not_entered
 from .device_arrays import CUDA, CUDA_MANAGED, DeviceArray, borrowed, place_of
 from .device_memory import DeviceMemory, open_device_memory
-from .engine_fit import misfit
 from .trt_binding import Binding
 from .trt_engine import load_engine
 
@@ -50,8 +50,8 @@ class TrtRunner:
 
     Raises:
         MissingExtra: the library is not installed. Entering raises it for the library of the device's memory.
-        InputError: the library is installed and does not load. Entering: no device; an engine of another version or
-            card; one that does not load.
+        InputError: the library is installed and does not load. Entering: no device; an engine of another form.
+        NoEngine: entering: an engine of another version or card, or one that does not load.
     """
 
     def __init__(
@@ -165,9 +165,10 @@ class TrtRunner:
     def _bind(self, memory: DeviceMemory) -> Binding:
         library = self._library
         if self._record is not None:
-            reason = misfit(self._record, library.__version__, memory.device.compute_capability)
+            device = memory.device
+            reason = misfit(self._record, library.__version__, device.compute_capability, device.name)
             if reason is not None:
-                raise InputError(f"the engine {reason}; {self._again}")
+                raise NoEngine(f"the engine {reason}; {self._again}")
         engine = load_engine(
             library,
             self._engine(),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from edgevit.engine_record import NoEngine
 from edgevit.errors import InputError
 from edgevit.spec import TensorSpec
 
@@ -69,7 +70,8 @@ def load_engine(
         again: what to do about an engine that does not load.
 
     Raises:
-        InputError: the library refuses it, or it is none with one float32 input and static shapes.
+        NoEngine: the library refuses it.
+        InputError: the library fails, or it is none with one float32 input and static shapes.
     """
     log = _Log(library)
     validity = None
@@ -86,7 +88,7 @@ def load_engine(
     except (RuntimeError, TypeError) as error:  # TypeError: a constructor of theirs that came to nothing
         raise InputError(f"{library.__name__} failed: {log.take() or _one_line(error)}; {again}") from error
     if context is None:
-        raise InputError(f"{library.__name__} {library.__version__} cannot load the engine: {log.take()}; {again}")
+        raise NoEngine(f"{library.__name__} {library.__version__} cannot load the engine: {log.take()}; {again}")
     input, outputs = _ends(library, engine, again)
     if output_names:
         if sorted(output_names) != sorted(output.name for output in outputs):
@@ -128,13 +130,13 @@ def _validity(library: ModuleType, runtime: Any, data: bytes, log: _Log, again: 
     """What the library says of an engine that it has not loaded.
 
     Raises:
-        InputError: that it cannot run here.
+        NoEngine: that it cannot run here.
     """
     validity, bits = runtime.get_engine_validity(data)
     if validity == library.EngineValidity.INVALID:
         known = library.EngineInvalidityDiagnostics.__members__.items()
         reasons = [name.lower().replace("_", " ") for name, member in known if int(bits) & int(member)]
-        raise InputError(
+        raise NoEngine(
             f"{library.__name__} {library.__version__} says that the engine does not run here "
             f"({', '.join(reasons) or log.take()}); {again}"
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from edgevit.engine_fit import this_platform
 from edgevit.engine_record import EngineRecord
 from edgevit.manifest import FileRecord
 
@@ -17,9 +18,9 @@ _ORIN: Any = {
     "library_version": "10.3.0",
     "compute_capability": "8.7",
     "built_for": (),
-    "device_name": "Orin",
+    "device_name": "Simulated",
     "driver": None,
-    "platform": "linux-aarch64",
+    "platform": this_platform(),
     "hardware_compatibility": "none",
     "version_compatible": False,
     "precision": SimpleNamespace(),  # what an engine computes in decides nothing about whether it is loaded
@@ -29,5 +30,5 @@ _ORIN: Any = {
 
 
 def engine_record(**changes: Any) -> EngineRecord:
-    """Of an engine that TensorRT 10.3.0 built on an Orin, with changes."""
+    """Of an engine that TensorRT 10.3.0 built on the simulated device, with changes."""
     return replace(EngineRecord(**_ORIN), **changes)

@@ -44,7 +44,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Device | None], None]:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch, device: Callable[[Device | None], None]) -> list[trt.EngineSettings]:
-    """A machine with an Orin and TensorRT 10.3, whose builds are noted and give `engine`."""
+    """A machine with an Orin, TensorRT 10.3 and TensorRT-RTX 1.7, whose builds are noted and give `engine`."""
     asked: list[trt.EngineSettings] = []
 
     def build(onnx: bytes, library: ModuleType, settings: trt.EngineSettings, progress: object) -> trt.BuiltEngine:
@@ -52,11 +52,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch, device: Callable[[Device | None],
         cache = None if settings.timing_cache is None else settings.timing_cache + b"timed "
         return trt.BuiltEngine(b"engine", PRECISION, 95.2, cache, ("a note",))
 
-    module: Any = ModuleType("tensorrt")
-    module.__version__ = "10.3.0"
-    module.Runtime = object
-    module.__spec__ = ModuleSpec("tensorrt", None)
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    for name, version in (("tensorrt", "10.3.0"), ("tensorrt_rtx", "1.7.1")):
+        module: Any = ModuleType(name)
+        module.__version__ = version
+        module.Runtime = object
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(trt, "build_engine", build)
     device(ORIN)
     return asked
@@ -131,6 +132,36 @@ def test_a_damaged_engine_or_that_of_another_bundle_is_built_anew_unasked(edgevi
     device_dir(Bundle.open(path)).rename(device_dir(Bundle.open(other)))
     assert edgevit("build", other).status == 0
     assert read_engine(Bundle.open(other), "tensorrt")[1]() == b"engine"
+
+
+@pytest.mark.parametrize("target, library", [("jetson-orin", "tensorrt"), ("rtx", "tensorrt_rtx")])
+def test_an_engine_of_an_older_library_is_built_anew_unasked(
+    edgevit, make_bundle, simulated, monkeypatch, target, library
+) -> None:
+    path = make_bundle(target=target)
+    assert edgevit("build", path).status == 0
+    assert edgevit("build", path).status == 2
+    monkeypatch.setattr(sys.modules[library], "__version__", "99.0")
+    assert edgevit("build", path).status == 0
+    assert read_engine(Bundle.open(path), library)[0].library_version == "99.0"
+    assert len(simulated) == 2
+
+
+def test_an_engine_of_another_card_is_built_anew_unasked(edgevit, make_bundle, simulated, device) -> None:
+    path = make_bundle(target="jetson-orin")
+    assert edgevit("build", path).status == 0
+    device(replace(ORIN, name="Orin Nano"))
+    assert edgevit("build", path, "--json").json["device_name"] == "Orin Nano"
+
+
+def test_what_a_session_cannot_run_is_built_anew_whatever_its_record_says(make_bundle, simulated, device) -> None:
+    bundle = Bundle.open(make_bundle(target="desktop-gpu"))
+    for _ in range(2):
+        assert building.rebuild_engine(bundle, "rtx").target == "rtx"
+    device(None)
+    with pytest.raises(InputError, match="this machine shows no NVIDIA GPU"):
+        building.rebuild_engine(bundle, "rtx")
+    assert len(simulated) == 2
 
 
 def test_the_record_says_on_what_an_engine_was_built(edgevit, make_bundle, simulated) -> None:

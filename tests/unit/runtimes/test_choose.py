@@ -12,7 +12,7 @@ from simulated_runner import ENGINE
 from tensorrt_module import SimulatedLibrary
 
 from edgevit.bundle import Bundle, device_dir
-from edgevit.engine_record import EnginePrecision, write_engine
+from edgevit.engine_record import EnginePrecision, NoEngine, read_engine, write_engine
 from edgevit.errors import FallbackWarning, InputError, MissingExtra
 from edgevit.files import sha256
 from edgevit.manifest import FileRecord
@@ -155,6 +155,23 @@ def test_a_tensorrt_that_does_not_load_leaves_the_bundle_to_the_next(make_bundle
         load(bundle) as here,
     ):
         assert here.health().passed_over[0].runtime == "trt"
+
+
+def test_an_engine_of_an_older_tensorrt_is_rebuilt_by_a_session_that_may(make_bundle, installed, monkeypatch):
+    """With the product's own building, of which only TensorRT's part is simulated."""
+    import edgevit
+    from edgevit.export import cuda_driver, trt
+
+    bundle = with_engine(make_bundle(routed=False, target="jetson-orin"), library_version="10.2.0")
+    built = trt.BuiltEngine(b"the new engine", read_engine(bundle, "tensorrt")[0].precision, 1.0, None, ())
+    monkeypatch.setattr(trt, "build_engine", lambda *arguments: built)
+    monkeypatch.setattr(cuda_driver, "find_device", lambda: cuda_driver.Device("Simulated", "8.7", "CUDA 12.6"))
+    with pytest.raises(NoEngine, match=r"was built by tensorrt 10\.2\.0 and this is 10\.3\.0"):
+        edgevit.load(bundle, "trt")
+    with edgevit.load(bundle, rebuild=True) as session:
+        assert session.health().runtime == "trt" and not session.health().degraded
+    assert installed.loaded == [b"the new engine"]
+    assert read_engine(bundle, "tensorrt")[0].library_version == "10.3.0"
 
 
 def test_a_bundle_without_an_engine_says_how_to_build_one(make_bundle, installed):

@@ -11,6 +11,7 @@ import pytest
 
 from edgevit.bundle import Bundle
 from edgevit.bundle_writer import write_bundle
+from edgevit.engine_record import NoEngine
 from edgevit.errors import FallbackWarning, InputError, MissingExtra
 from edgevit.runtimes import session as loading
 from edgevit.runtimes.choose import RUNTIMES
@@ -33,7 +34,8 @@ class Machine:
     def open(self, bundle: Bundle, name: str, *, threads: int | None = None) -> object:
         self.tried.append(name)
         if name in self.broken:
-            raise InputError(self.broken[name])
+            reason = self.broken[name]
+            raise (NoEngine if reason.startswith("has no engine") else InputError)(reason)
         runner = self._runner(bundle.manifest)
         provider = {"ort": "CPUExecutionProvider", "ort-cuda": "CUDAExecutionProvider"}.get(name)
         runner.facts = {"runtime": name.partition("-")[0], "version": "1"} | (
@@ -184,22 +186,53 @@ def test_health_of_a_runner_of_ones_own_names_what_it_calls_itself(make_bundle, 
 
 def test_an_engine_is_built_only_when_asked_and_once(make_bundle, machine):
     here = machine(trt="has no engine of tensorrt")
-    built: list[Bundle] = []
+    built: list[tuple[Bundle, str]] = []
 
-    def rebuild(bundle: Bundle) -> None:
-        built.append(bundle)
+    def rebuild(bundle: Bundle, target: str) -> None:
+        built.append((bundle, target))
         here.broken.clear()
 
     bundle = make_bundle(target="jetson-orin")
     with load(bundle, rebuild=rebuild) as session:
         assert session.health().runtime == "trt" and not session.health().degraded
-    assert built == [bundle] and here.tried == ["trt", "trt"]
+    assert built == [(bundle, "jetson-orin")] and here.tried == ["trt", "trt"]
+
+
+@pytest.mark.parametrize(
+    "target, runtime, built", [("desktop-gpu", "trt-rtx", "rtx"), ("rtx", "trt-rtx", "rtx"), ("cpu-x86", "trt", None)]
+)
+def test_the_engine_is_built_for_the_runtime_that_was_named(make_bundle, machine, target, runtime, built):
+    """And not for the bundle's own target; where the runtime serves several, that is left to the command line."""
+    here = machine(**{runtime.replace("-", "_"): "has no engine"})
+    targets: list[str] = []
+
+    def rebuild(bundle: Bundle, target: str) -> None:
+        targets.append(target)
+        here.broken.clear()
+
+    if built is None:
+        with pytest.raises(NoEngine):
+            load(make_bundle(target=target), runtime, rebuild=rebuild)
+    else:
+        load(make_bundle(target=target), runtime, rebuild=rebuild).close()
+    assert targets == [built] * (built is not None)
+
+
+@pytest.mark.parametrize("reason", ["CUDA sees no device; run this on a machine with an NVIDIA GPU", NO_TENSORRT])
+def test_what_no_build_can_mend_begins_none(make_bundle, machine, reason):
+    machine(trt=reason)
+
+    def rebuild(bundle: Bundle, target: str) -> None:
+        pytest.fail("it was built")
+
+    with pytest.raises(InputError, match=r"GPU|not installed"):
+        load(make_bundle(target="jetson-orin"), "trt", rebuild=rebuild)
 
 
 def test_a_build_that_fails_is_a_reason_like_another(make_bundle, machine):
     machine(trt="has no engine of tensorrt")
 
-    def rebuild(bundle: Bundle) -> None:
+    def rebuild(bundle: Bundle, target: str) -> None:
         raise InputError("this machine cannot build for jetson-orin")
 
     with pytest.warns(FallbackWarning), load(make_bundle(target="jetson-orin"), rebuild=rebuild) as session:
