@@ -258,10 +258,13 @@ def _read_checked(path: Path, wanted: FileRecord, again: str) -> bytes:
 
 
 def _read(path: Path, size_bytes: int, again: str) -> bytes:
-    """The file, and one byte more than the size if it is longer; a link in its place is not followed."""
+    """The file, and one byte more than the size if it is longer; a link in its place is not followed.
+
+    What is asked for stands in a record that may be damaged, so that no memory is taken for more than there is.
+    """
     try:
         with reading(path, again), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            return file.read(size_bytes + 1)
+            return file.read(min(size_bytes, os.fstat(file.fileno()).st_size) + 1)
     except InputError as error:
         raise NoEngine(str(error)) from error
 

@@ -19,6 +19,7 @@ from edgevit.bundle_writer import write_bundle
 from edgevit.engine_record import (
     EnginePrecision,
     EngineRecord,
+    NoEngine,
     build_command,
     engine_path,
     library_of,
@@ -131,6 +132,17 @@ def test_an_engine_whose_bytes_changed_is_not_handed_out(bundle: Bundle) -> None
         _, read = read_engine(bundle, "tensorrt")
         with pytest.raises(InputError, match="is not the engine that its record describes, so it is not loaded; run: "):
             read()
+
+
+def test_a_record_of_an_engine_of_more_bytes_than_memory_is_refused_as_another_is(bundle: Bundle) -> None:
+    write_engine(bundle, b"engine", record_of(bundle, b"engine"))
+    where = record_path(bundle, "tensorrt")
+    values = json.loads(where.read_bytes())
+    values["engine"]["size_bytes"] = 10**14
+    where.write_text(json.dumps(values))
+    _, read = read_engine(bundle, "tensorrt")
+    with pytest.raises(NoEngine, match="is not the engine that its record describes"):
+        read()
 
 
 def test_a_link_in_place_of_an_engine_is_not_followed(bundle: Bundle, tmp_path: Path) -> None:
