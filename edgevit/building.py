@@ -5,6 +5,7 @@ Runs on Python 3.10 without torch and onnx, as on a Jetson.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from edgevit.export.trt_progress import BuildProgress
 
 __all__ = ["build_engine", "check_buildable", "check_device", "rebuild_engine"]
+
+_LARGEST_BYTES = 2**63 - 1  # what the libraries take
 
 
 def build_engine(
@@ -68,7 +71,8 @@ def build_engine(
 
     Raises:
         InputError: no bundle or a damaged one; no engines for that target, or not on this machine; there is an engine
-            and `force` is off; the library cannot build it. What was there before is untouched.
+            and `force` is off; the timing cache cannot be read, or its folder not written; the library cannot build
+            it. What was there before is untouched.
         CheckFailed: the network does not compute in the bundle's precision; no engine is written.
         MissingExtra: the target's library is not installed.
     """
@@ -76,6 +80,10 @@ def build_engine(
     from edgevit.export.trt import EngineSettings, builds_ahead
     from edgevit.export.trt import build_engine as build
 
+    if workspace_bytes is not None and not 1 <= workspace_bytes <= _LARGEST_BYTES:
+        raise InputError(
+            f"got {workspace_bytes} bytes of scratch memory; wanted 1 MiB or more, or leave the choice out"
+        )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     row = target_named(target or opened.manifest.target)
     name = check_buildable(opened, row)
@@ -85,6 +93,7 @@ def build_engine(
         _check_absent(opened, name, str(library.__version__), None if capabilities else device)
     at_hand = None if builds_ahead(library) else device
     cache = None if timing_cache is None else Path(timing_cache)
+    timings = None if cache is None else _read_cache(cache)
     onnx = opened.read(GRAPH_NAME)
     built = build(
         onnx,
@@ -92,7 +101,7 @@ def build_engine(
         EngineSettings(
             precision=opened.manifest.precision_achieved,
             workspace_bytes=workspace_bytes,
-            timing_cache=None if cache is None else _read_cache(cache),
+            timing_cache=timings,
             hardware_compatibility=hardware_compatibility,
             version_compatible=version_compatible,
             capabilities=capabilities,
@@ -117,9 +126,13 @@ def build_engine(
         engine=FileRecord(sha256=sha256(built.engine), size_bytes=len(built.engine)),
     )
     write_engine(opened, built.engine, record)
+    notes = list(built.notes)
     if cache is not None and built.timing_cache is not None:
-        atomic_write(cache, built.timing_cache)
-    for line in built.notes:
+        try:
+            atomic_write(cache, built.timing_cache)
+        except InputError as error:  # the engine took minutes and stands; the timings only save some the next time
+            notes.append(str(error))
+    for line in notes:
         if note is not None:
             note(line)
     return record
@@ -223,6 +236,10 @@ def _load(name: Library, target: Target, device: Device | None) -> ModuleType:
 
 
 def _read_cache(path: Path) -> bytes:
+    """What an earlier build left; refused before the build, and not after it, where nothing could be left there."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{path}: no timing cache can be written there; wanted a file in a folder that can be written")
     if not path.exists():
         return b""
     with reading(path, "give the file of an earlier build, or one to be written"):

@@ -182,6 +182,34 @@ def test_the_options_reach_the_builder(edgevit, make_bundle, simulated, tmp_path
     assert simulated[0].workspace_bytes == 2**26 and simulated[0].version_compatible
 
 
+def test_a_timing_cache_that_cannot_be_written_is_refused_before_the_build(
+    edgevit, make_bundle, simulated, tmp_path
+) -> None:
+    done = edgevit("build", make_bundle(target="jetson-orin"), "--timing-cache", tmp_path / "no folder" / "timings")
+    assert done.status == 2 and "no folder/timings: no timing cache can be written there" in done.error
+    assert simulated == []
+
+
+def test_a_timing_cache_that_is_refused_after_the_build_is_a_note_and_the_engine_stands(
+    edgevit, make_bundle, simulated, tmp_path, monkeypatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise InputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(building, "atomic_write", refuse)
+    path = make_bundle(target="jetson-orin")
+    done = edgevit("build", path, "--timing-cache", tmp_path / "timings")
+    assert done.status == 0 and "No space left on device" in done.err
+    assert read_engine(Bundle.open(path), "tensorrt")[1]() == b"engine"
+
+
+@pytest.mark.parametrize("mib", [0, -1, 2**44])
+def test_scratch_memory_that_is_none_is_refused_in_one_line(edgevit, make_bundle, simulated, mib: int) -> None:
+    done = edgevit("build", make_bundle(target="jetson-orin"), f"--workspace-mib={mib}")
+    assert done.status == 2 and f"got {mib * 2**20} bytes of scratch memory; wanted 1 MiB or more" in done.error
+    assert simulated == []
+
+
 @pytest.mark.parametrize(
     "target, says",
     [
