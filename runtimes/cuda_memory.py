@@ -37,20 +37,30 @@ class CudaMemory:
         (devices,) = self._opened(runtime.cudaGetDeviceCount())
         if devices == 0:
             raise InputError("CUDA sees no device; run this on a machine with an NVIDIA GPU")
-        self._opened(runtime.cudaSetDevice(_DEVICE))
         (facts,) = self._opened(runtime.cudaGetDeviceProperties(_DEVICE))
         (driver,) = self._opened(runtime.cudaDriverGetVersion())
         name = facts.name.decode() if isinstance(facts.name, bytes) else str(facts.name)
         self.device = CudaDevice(name.partition("\0")[0], f"{facts.major}.{facts.minor}", cuda_version(driver))
-        (self._stream,) = self._opened(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        (before,) = self._opened(runtime.cudaGetDevice())
+        self._opened(runtime.cudaSetDevice(_DEVICE))
+        try:
+            (self._stream,) = self._opened(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        finally:
+            runtime.cudaSetDevice(before)
         self.stream = int(self._stream)
         self._releases: list[Callable[[], object]] = [lambda: runtime.cudaStreamDestroy(self._stream)]
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        # It stays so afterwards: the first device is also where every thread begins.
+        (before,) = self._do(self._cuda.cudaGetDevice())
+        if before == _DEVICE:
+            yield
+            return
         self._do(self._cuda.cudaSetDevice(_DEVICE))
-        yield
+        try:
+            yield
+        finally:  # torch and the caller's own kernels go by the thread's device too
+            self._cuda.cudaSetDevice(before)
 
     def allocate(self, size_bytes: int) -> int:
         (address,) = self._do(self._cuda.cudaMalloc(size_bytes))
@@ -118,10 +128,13 @@ class CudaMemory:
     def close(self) -> None:
         if not self._releases:
             return
+        status, before = self._cuda.cudaGetDevice()
         self._cuda.cudaSetDevice(_DEVICE)
         self._cuda.cudaStreamSynchronize(self._stream)
         while self._releases:
             self._releases.pop()()  # what fails to be freed is freed with the process
+        if status == self._cuda.cudaError_t.cudaSuccess:
+            self._cuda.cudaSetDevice(before)
 
     def _copy(self, target: int, source: int, size_bytes: int) -> None:
         # Default: the driver tells from the addresses which way it goes.

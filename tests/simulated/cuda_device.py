@@ -26,11 +26,13 @@ class Refused(Exception):
 class SimulatedDevice:
     """One device, one clock that moves with the work.
 
+    `current` is the number of the device that the thread has set, under cuda-bindings, which makes things on no other;
     `live` names everything that was made and not yet freed; `refuse` names calls that shall fail, by their first words.
     """
 
     def __init__(self, capability: tuple[int, int] = (8, 7), driver: int = 12060) -> None:
         self.capability, self.driver = capability, driver
+        self.current = 0
         self.live: dict[int, str] = {}
         self.refuse: dict[str, str] = {}
         self.calls: list[str] = []
@@ -42,6 +44,7 @@ class SimulatedDevice:
 
     def make(self, kind: str) -> int:
         """A handle of something new."""
+        assert self.current == 0, f"made a {kind} on another device"
         self.called(kind)
         self._next += 1
         self.live[self._next] = kind
@@ -54,6 +57,7 @@ class SimulatedDevice:
         del self.live[int(handle)]
 
     def allocate(self, size: int, kind: str) -> int:
+        assert self.current == 0, f"made {kind} on another device"
         self.called(kind)
         block = ctypes.create_string_buffer(b"\xa5" * (size + _ALIGNMENT), size + _ALIGNMENT)
         address = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
@@ -103,6 +107,10 @@ class SimulatedDevice:
         if name in self.refuse:
             raise Refused(self.refuse[name])
 
+    def set_current(self, number: int) -> None:
+        self.called(f"set device {number}")
+        self.current = number
+
     def capturing(self) -> bool:
         return bool(self._captured)
 
@@ -126,8 +134,8 @@ def cuda_bindings(device: SimulatedDevice, devices: int = 1) -> ModuleType:
     times: dict[int, int] = {}
     graphs: dict[int, list[Work]] = {}
     valued = {
-        "cudaGetDeviceCount", "cudaGetDeviceProperties", "cudaDriverGetVersion", "cudaStreamCreateWithFlags",
-        "cudaMalloc", "cudaMallocHost", "cudaEventCreate", "cudaEventElapsedTime", "cudaStreamEndCapture",
+        "cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties", "cudaDriverGetVersion",
+        "cudaStreamCreateWithFlags", "cudaMalloc", "cudaMallocHost", "cudaEventCreate", "cudaEventElapsedTime", "cudaStreamEndCapture",
         "cudaGraphInstantiate",
     }  # fmt: skip
 
@@ -163,7 +171,8 @@ def cuda_bindings(device: SimulatedDevice, devices: int = 1) -> ModuleType:
 
     calls: dict[str, Callable[..., Any]] = {
         "cudaGetDeviceCount": count,
-        "cudaSetDevice": lambda number: device.called(f"set device {number}"),
+        "cudaGetDevice": lambda: device.current,
+        "cudaSetDevice": device.set_current,
         "cudaGetDeviceProperties": properties,
         "cudaDriverGetVersion": lambda: device.driver,
         "cudaStreamCreateWithFlags": lambda flags: device.make("stream"),

@@ -170,6 +170,23 @@ def test_pycuda_cannot_capture_and_says_so(monkeypatch, device):
     memory.close()
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_device_that_the_caller_works_on_stays_its_own(monkeypatch, device, number):
+    install_cuda_bindings(monkeypatch, device)
+    device.current = number
+    memory = CudaMemory()
+    assert device.current == number
+    with memory.current():
+        assert device.current == 0
+        memory.allocate(16)
+    assert device.current == number
+    with pytest.raises(ZeroDivisionError), memory.current():
+        raise ZeroDivisionError
+    assert device.current == number
+    memory.close()
+    assert device.current == number and device.live == {}
+
+
 @pytest.mark.parametrize("opening, library", [(CudaMemory, "cuda.bindings"), (PycudaMemory, "pycuda")])
 def test_a_library_that_is_not_there_is_missing(without, opening, library):
     without(library)
@@ -236,7 +253,8 @@ def test_the_simulation_has_the_calls_of_cuda_bindings_with_as_many_arguments(de
 
 # As `CudaMemory` passes them; the simulation would fail on any other number.
 ARGUMENTS = {
-    "cudaGetDeviceCount": 0, "cudaSetDevice": 1, "cudaGetDeviceProperties": 1, "cudaDriverGetVersion": 0,
+    "cudaGetDeviceCount": 0, "cudaGetDevice": 0, "cudaSetDevice": 1, "cudaGetDeviceProperties": 1,
+    "cudaDriverGetVersion": 0,
     "cudaStreamCreateWithFlags": 1, "cudaStreamDestroy": 1, "cudaStreamSynchronize": 1, "cudaMalloc": 1, "cudaFree": 1,
     "cudaMallocHost": 1, "cudaFreeHost": 1, "cudaMemcpyAsync": 5, "cudaEventCreate": 0, "cudaEventDestroy": 1,
     "cudaEventRecord": 2, "cudaEventElapsedTime": 2, "cudaStreamBeginCapture": 2, "cudaStreamEndCapture": 1,
