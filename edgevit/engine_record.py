@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from edgevit.bundle import Bundle, device_dir
+from edgevit.bundle import GRAPH_NAME, Bundle, device_dir
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, cannot_write, reading, sha256
 from edgevit.manifest import FileRecord
@@ -231,7 +231,8 @@ def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callabl
     record = _read_record(where, again)
     if record.library != library:
         raise NoEngine(f"{where}: is of an engine of {record.library}, wanted {library}; {again}")
-    if record.bundle_digest != bundle.digest:
+    graph = bundle.manifest.files[GRAPH_NAME].sha256
+    if record.bundle_digest != bundle.digest or record.onnx_sha256 != graph:
         raise NoEngine(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
     return record, partial(_read_checked, engine_path(bundle, record), record.engine, again)
 

@@ -100,6 +100,8 @@ class TrtRunner:
         }
         if bound.engine.validity is not None:
             facts["engine"] = bound.engine.validity
+        if bound.engine.warnings is not None:
+            facts["engine_warnings"] = bound.engine.warnings
         return facts
 
     def __enter__(self) -> TrtRunner:

@@ -43,6 +43,7 @@ class LoadedEngine:
         input: the one input.
         outputs: in the order asked for.
         validity: what the library said of it: `valid`, `suboptimal`; None of a library that does not say.
+        warnings: what the library warned of while it loaded the engine, as one line; None if it did not.
         complaints: takes what the library has complained of since it was last asked, as one line.
         runtime: which loaded it.
         engine: itself.
@@ -52,6 +53,7 @@ class LoadedEngine:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     validity: str | None
+    warnings: str | None
     complaints: Callable[[], str]
     runtime: tensorrt.Runtime
     engine: tensorrt.ICudaEngine
@@ -86,7 +88,7 @@ def load_engine(
         engine = runtime.deserialize_cuda_engine(data)
         context = engine.create_execution_context() if engine is not None else None
     except (RuntimeError, TypeError) as error:  # TypeError: a constructor of theirs that came to nothing
-        raise InputError(f"{library.__name__} failed: {log.take() or _one_line(error)}; {again}") from error
+        raise InputError(f"{library.__name__} failed: {log.take(_one_line(error))}; {again}") from error
     if context is None:
         raise NoEngine(f"{library.__name__} {library.__version__} cannot load the engine: {log.take()}; {again}")
     input, outputs = _ends(library, engine, again)
@@ -95,7 +97,7 @@ def load_engine(
             got, wanted = ", ".join(output.name for output in outputs), ", ".join(output_names)
             raise InputError(f"got an engine with outputs {got}, wanted {wanted}; {again}")
         outputs = sorted(outputs, key=lambda output: output_names.index(output.name))
-    return LoadedEngine(context, input, tuple(outputs), validity, log.take, runtime, engine)
+    return LoadedEngine(context, input, tuple(outputs), validity, log.warned(), log.take, runtime, engine)
 
 
 class _Log:
@@ -106,8 +108,8 @@ class _Log:
 
     def __init__(self, library: ModuleType) -> None:
         lines: list[str] = []
-        severity = library.ILogger.Severity
-        heard = (severity.INTERNAL_ERROR, severity.ERROR)
+        warnings: list[str] = []
+        heard = (library.ILogger.Severity.INTERNAL_ERROR, library.ILogger.Severity.ERROR)
 
         class Logger(library.ILogger):  # type: ignore[name-defined,misc]  # a class of a module that is a value
             def __init__(self) -> None:
@@ -116,14 +118,21 @@ class _Log:
             def log(self, severity: Any, msg: str) -> None:
                 if severity in heard:
                     lines.append(" ".join(msg.split()))
+                elif severity == library.ILogger.Severity.WARNING:
+                    warnings.append(" ".join(msg.split()))
 
         self.logger = Logger()
         self._lines = lines
+        self._warnings = warnings
 
-    def take(self) -> str:
+    def take(self, otherwise: str = "") -> str:
+        """The complaints since the last time, or what else is known where there are none."""
         taken = "; ".join(dict.fromkeys(self._lines))  # the same line often comes several times
         self._lines.clear()
-        return taken or "it does not say why"
+        return taken or otherwise or "it does not say why"
+
+    def warned(self) -> str | None:
+        return "; ".join(dict.fromkeys(self._warnings)) or None
 
 
 def _validity(library: ModuleType, runtime: Any, data: bytes, log: _Log, again: str) -> str:

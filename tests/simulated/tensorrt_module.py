@@ -31,6 +31,8 @@ class SimulatedLibrary:
         name: `tensorrt` or `tensorrt_rtx`.
         version: of the library.
         complaint: when set, why it loads no engine.
+        warning: when set, what it warns of while it loads one.
+        breaks: when set, what its runtime throws in place of loading one, without a line in its log.
         invalid: when set, bits of what TensorRT-RTX says of the engine beforehand.
         suboptimal: whether TensorRT-RTX says so.
         capturable: whether its engine can become a CUDA graph.
@@ -45,6 +47,8 @@ class SimulatedLibrary:
     name: str = "tensorrt"
     version: str = "10.3.0"
     complaint: str = ""
+    warning: str = ""
+    breaks: str = ""
     invalid: int = 0
     suboptimal: bool = False
     capturable: bool = True
@@ -124,6 +128,10 @@ class SimulatedLibrary:
             def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
                 library.loaded.append(serialized_engine)
                 library.host_code_allowed.append(self.engine_host_code_allowed)
+                if library.breaks:
+                    raise RuntimeError(library.breaks)
+                if library.warning:
+                    self.logger.log(Severity.WARNING, library.warning)  # type: ignore[attr-defined]
                 if library.complaint:
                     self.logger.log(Severity.ERROR, library.complaint)  # type: ignore[attr-defined]
                     self.logger.log(Severity.INFO, "not to be told")  # type: ignore[attr-defined]

@@ -168,6 +168,12 @@ def test_the_engine_of_another_bundle_is_refused(bundle: Bundle, tmp_path: Path,
         read_engine(other, "tensorrt")
 
 
+def test_the_engine_of_another_graph_is_refused(bundle: Bundle) -> None:
+    write_engine(bundle, b"engine", record_of(bundle, b"engine", onnx_sha256="0" * 64))
+    with pytest.raises(NoEngine, match="its engine was built from another bundle"):
+        read_engine(bundle, "tensorrt")
+
+
 def test_a_record_under_the_name_of_another_library_is_refused(bundle: Bundle) -> None:
     write_engine(bundle, b"engine", record_of(bundle, b"engine"))
     record_path(bundle, "tensorrt").rename(record_path(bundle, "tensorrt_rtx"))

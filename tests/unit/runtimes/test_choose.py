@@ -127,7 +127,11 @@ def installed(monkeypatch) -> SimulatedLibrary:
 
 def with_engine(bundle: Bundle, **changes: object) -> Bundle:
     """The bundle with an engine beside it, built as its record says."""
-    built = {"bundle_digest": bundle.digest, "engine": FileRecord(sha256=sha256(ENGINE), size_bytes=len(ENGINE))}
+    built = {
+        "bundle_digest": bundle.digest,
+        "onnx_sha256": bundle.manifest.files["model.onnx"].sha256,
+        "engine": FileRecord(sha256=sha256(ENGINE), size_bytes=len(ENGINE)),
+    }
     precision = EnginePrecision(
         requested="fp32", products={}, layers={}, weight_bytes={}, attention={}, attention_fusable=0, kernels={},
         attention_fused=None,

@@ -143,6 +143,24 @@ def test_an_engine_that_does_not_load_is_one_line_with_what_the_library_said(bin
     assert simulated.device.live == {}
 
 
+def test_what_the_library_throws_without_a_word_in_its_log_is_told():
+    line = refusal_to_load(simulated_runner(library(breaks="CUDA driver version\nis insufficient"), again=AGAIN))
+    assert line == f"tensorrt failed: CUDA driver version is insufficient; {AGAIN}"
+
+
+def test_what_the_library_warns_of_while_loading_is_a_fact():
+    warning = "Using an engine plan file across different models of devices\nis not recommended"
+    with simulated_runner(library(warning=warning)) as runner:
+        assert runner.facts["engine_warnings"] == " ".join(warning.split())
+    with simulated_runner(library()) as runner:
+        assert "engine_warnings" not in runner.facts
+
+
+def test_an_engine_of_another_card_of_the_same_kind_is_refused_with_the_command():
+    line = refusal_to_load(simulated_runner(library(), record=engine_record(device_name="Orin Nano"), again=AGAIN))
+    assert line == f"the engine was built on Orin Nano for that card alone and this is Simulated; {AGAIN}"
+
+
 def test_rtx_is_asked_for_the_validity_before_it_is_given_the_engine():
     simulated = library("tensorrt_rtx", invalid=3)
     line = refusal_to_load(simulated_runner(simulated, again=AGAIN))
