@@ -6,6 +6,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
+from .parse_errors import Complaint, parse_errors
 from .preflight import Finding
 
 __all__ = ["ask_parser", "library_name"]
@@ -33,8 +34,7 @@ def ask_parser(onnx: bytes, library: ModuleType) -> tuple[Finding, ...]:
     parser = library.OnnxParser(network, _quiet(library))
     if parser.parse(onnx):
         return ()
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return tuple(dict.fromkeys(_finding(error, library) for error in errors))
+    return tuple(dict.fromkeys(_finding(complaint, library) for complaint in parse_errors(parser)))
 
 
 @lru_cache(maxsize=2)
@@ -49,16 +49,14 @@ def _strongly_typed(library: ModuleType) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _finding(error: Any, library: ModuleType) -> Finding:
-    place = error.node_name() or error.node_operator()
-    said = " ".join(error.desc().split())
+def _finding(complaint: Complaint, library: ModuleType) -> Finding:
+    said = complaint.says
     said = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
-    operator = f" ({error.node_operator()})" if error.node_name() and error.node_operator() else ""
     return Finding(
         release=library_name(library),
         severity="refused",
         says=f"its parser says: {said}",
-        nodes=(f"{place}{operator}",) if place else (),
+        nodes=(complaint.node,) if complaint.node else (),
         remedy="export again with --routing mask or topk at opset 20, or report it with the node's name",
         source="the installed parser",
     )

@@ -21,6 +21,7 @@ from edgevit.spec import Precision
 
 from .engine_kernels import EngineKernels, kernels_of_inspector, kernels_of_log, require_kernels
 from .network_types import network_types, require_types
+from .parse_errors import parse_errors
 from .trt_log import CapturedLog, library_logger
 from .trt_progress import BuildMonitor, BuildProgress, library_monitor
 
@@ -79,7 +80,7 @@ class BuiltEngine:
 
 def builds_ahead(library: ModuleType) -> bool:
     """Whether the library builds ahead of time, for devices that are not there."""
-    return hasattr(library, "ComputeCapability")
+    return library.__name__ == "tensorrt_rtx"
 
 
 def build_engine(
@@ -153,15 +154,9 @@ def _parse(onnx: bytes, library: ModuleType, network: trt.INetworkDefinition, lo
     parser: trt.OnnxParser = library.OnnxParser(network, logger)
     if parser.parse(onnx):
         return
-    errors = [_described(parser.get_error(i)) for i in range(parser.num_errors)] or ["it gives no reason"]
+    errors = parse_errors(parser)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     raise InputError(f"{name} cannot read the graph: {errors[0]}{more}; edgevit doctor BUNDLE --target NAME says more")
-
-
-def _described(error: trt.ParserError) -> str:
-    """A parser's error with the node it is about, `blocks.3[2].mlp.0/MatMul (MatMul)`."""
-    where = f"{error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
-    return where + " ".join(error.desc().split())
 
 
 def _configure(

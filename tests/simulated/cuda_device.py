@@ -135,8 +135,8 @@ def cuda_bindings(device: SimulatedDevice, devices: int = 1) -> ModuleType:
     graphs: dict[int, list[Work]] = {}
     valued = {
         "cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties", "cudaDriverGetVersion",
-        "cudaStreamCreateWithFlags", "cudaMalloc", "cudaMallocHost", "cudaEventCreate", "cudaEventElapsedTime", "cudaStreamEndCapture",
-        "cudaGraphInstantiate",
+        "cudaStreamCreateWithFlags", "cudaMalloc", "cudaMallocHost", "cudaEventCreate", "cudaEventElapsedTime",
+        "cudaStreamEndCapture", "cudaGraphInstantiate",
     }  # fmt: skip
 
     def count() -> int:

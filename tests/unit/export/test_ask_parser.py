@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
 import pytest
 from onnx import parser
 
@@ -23,6 +26,15 @@ def test_what_the_parser_refuses_is_said_with_the_node(capfd) -> None:
     assert finding.release == library_name(trt) == f"TensorRT-RTX {trt.__version__}"
     assert "NonZero plugin" in finding.says and "\n" not in finding.says
     assert capfd.readouterr() == ("", ""), "the library's log stays off the terminal"
+
+
+def test_a_refusal_without_a_word_is_a_finding_all_the_same() -> None:
+    silent = SimpleNamespace(parse=lambda data: False, num_errors=0)
+    library: Any = ModuleType("tensorrt")
+    library.__dict__.update({key: value for key, value in vars(trt).items() if not key.startswith("__")})
+    library.__version__, library.OnnxParser = "10.3.0", lambda network, logger: silent
+    (finding,) = ask_parser(b"", library)
+    assert finding.severity == "refused" and finding.says.endswith("it refuses the graph and gives no reason")
 
 
 def test_what_is_no_graph_is_a_finding_and_no_crash() -> None:

@@ -47,7 +47,6 @@ class Simulated:
         module: Any = ModuleType("tensorrt")
         module.__dict__.update({key: value for key, value in vars(trt_rtx).items() if not key.startswith("__")})
         module.__version__ = self.version
-        del module.ComputeCapability
         module.Builder = lambda logger: Builder(self, trt_rtx.Builder(logger))
         module.Runtime = lambda logger: Runtime(self)
         module.HardwareCompatibilityLevel = SimpleNamespace(
@@ -132,7 +131,7 @@ def built(release: Simulated, **settings: Any) -> BuiltEngine:
 def test_tensorrt_builds_on_the_device_and_reads_its_own_engine_back() -> None:
     release = Simulated()
     engine = built(release)
-    assert not builds_ahead(release.module())
+    assert hasattr(release.module(), "ComputeCapability") and not builds_ahead(release.module())
     assert ("deserialize_cuda_engine", len(engine.engine)) in release.asked
     assert (engine.precision.kernels, engine.precision.attention_fused) == ({"fp16": 1.0}, 1)
 
