@@ -16,7 +16,7 @@ import re
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -219,7 +219,8 @@ def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callabl
         library: that is to run it.
 
     Returns:
-        Its record, and what gives its bytes after checking their hash (a NoEngine if it differs).
+        Its record, and what gives its bytes after checking their hash (a NoEngine if it differs). Where the engine was
+        built again meanwhile, for the same library and card, it gives the new one.
 
     Raises:
         NoEngine: there is none, its record is damaged or of a newer schema, or it was built from another bundle.
@@ -234,7 +235,7 @@ def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callabl
     graph = bundle.manifest.files[GRAPH_NAME].sha256
     if record.bundle_digest != bundle.digest or record.onnx_sha256 != graph:
         raise NoEngine(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
-    return record, partial(_read_checked, engine_path(bundle, record), record.engine, again)
+    return record, partial(_read_current, bundle, record, again)
 
 
 def _read_record(where: Path, again: str) -> EngineRecord:
@@ -249,6 +250,19 @@ def _read_record(where: Path, again: str) -> EngineRecord:
         return build(EngineRecord, values, str(where))
     except InputError as error:
         raise NoEngine(f"{error}; {again}") from error
+
+
+def _read_current(bundle: Bundle, record: EngineRecord, again: str) -> bytes:
+    try:
+        return _read_checked(engine_path(bundle, record), record.engine, again)
+    except NoEngine as gone:
+        now, _ = read_engine(bundle, record.library)
+        if now.engine == record.engine:
+            raise
+        built = replace(now, engine=record.engine, precision=record.precision, build_seconds=record.build_seconds)
+        if built != record:  # whether the old one fits was judged already, and says nothing of this one
+            raise InputError(f"{bundle.path}: another engine was built for it meanwhile; load it again") from gone
+        return _read_checked(engine_path(bundle, now), now.engine, again)
 
 
 def _read_checked(path: Path, wanted: FileRecord, again: str) -> bytes:

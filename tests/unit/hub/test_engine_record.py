@@ -160,6 +160,26 @@ def test_an_engine_that_is_gone_is_one_line(bundle: Bundle) -> None:
         read()
 
 
+def test_an_engine_that_was_built_again_since_its_record_was_read_is_the_new_one(bundle: Bundle) -> None:
+    write_engine(bundle, b"old", record_of(bundle, b"old"))
+    _, read = read_engine(bundle, "tensorrt")
+    write_engine(bundle, b"newer", record_of(bundle, b"newer", build_seconds=1.0))
+    assert read() == b"newer"
+    engine_path(bundle, record_of(bundle, b"newer")).write_bytes(b"never")
+    with pytest.raises(NoEngine, match="is not the engine that its record describes"):
+        read()
+
+
+def test_an_engine_that_was_built_for_something_else_meanwhile_is_not_handed_out_on_the_old_record(
+    bundle: Bundle,
+) -> None:
+    write_engine(bundle, b"old", record_of(bundle, b"old"))
+    _, read = read_engine(bundle, "tensorrt")
+    write_engine(bundle, b"new", record_of(bundle, b"new", version_compatible=True))
+    with pytest.raises(InputError, match="another engine was built for it meanwhile; load it again"):
+        read()
+
+
 def test_the_engine_of_another_bundle_is_refused(bundle: Bundle, tmp_path: Path, content: dict[str, bytes]) -> None:
     other = write_bundle(tmp_path / "other", replace(bundle.manifest, name="other"), content)
     write_engine(bundle, b"engine", record_of(bundle, b"engine"))
