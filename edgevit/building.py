@@ -215,7 +215,8 @@ def _check_absent(bundle: Bundle, library: Library, library_version: str, device
         read()
     except NoEngine:
         return
-    if outdated(record, library_version, device and device.compute_capability, device and device.name):
+    capability, card = (device.compute_capability, device.name) if device is not None else (None, None)
+    if outdated(record, library_version, capability, card):
         return
     raise InputError(
         f"{bundle.path}: has an engine of {record.library} {record.library_version} that took "
