@@ -53,14 +53,12 @@ class CudaMemory:
     @contextmanager
     def current(self) -> Iterator[None]:
         (before,) = self._do(self._cuda.cudaGetDevice())
-        if before == _DEVICE:
-            yield
-            return
-        self._do(self._cuda.cudaSetDevice(_DEVICE))
+        self._do(self._cuda.cudaSetDevice(_DEVICE))  # even if it is: a new thread has no context before
         try:
             yield
         finally:  # torch and the caller's own kernels go by the thread's device too
-            self._cuda.cudaSetDevice(before)
+            if before != _DEVICE:
+                self._cuda.cudaSetDevice(before)
 
     def allocate(self, size_bytes: int) -> int:
         (address,) = self._do(self._cuda.cudaMalloc(size_bytes))

@@ -176,8 +176,9 @@ def test_the_device_that_the_caller_works_on_stays_its_own(monkeypatch, device, 
     device.current = number
     memory = CudaMemory()
     assert device.current == number
+    device.calls.clear()
     with memory.current():
-        assert device.current == 0
+        assert device.calls == ["set device 0"], "which gives a thread its context, whatever device it had"
         memory.allocate(16)
     assert device.current == number
     with pytest.raises(ZeroDivisionError), memory.current():
