@@ -28,7 +28,7 @@ def name_thresholds(model: ir.Model, thresholds: Sequence[float]) -> None:
         value = ir.Value(name=threshold_name(step), const_value=ir.tensor(old.const_value.numpy().copy()))
         model.graph.register_initializer(value)
         node.replace_input_with(1, value)
-        if not old.uses() and old.name in model.graph.initializers:
+        if not old.uses() and old.name is not None and old.name in model.graph.initializers:
             del model.graph.initializers[old.name]
 
 

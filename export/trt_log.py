@@ -48,7 +48,7 @@ class CapturedLog:
 def library_logger(library: ModuleType, log: CapturedLog) -> Any:
     """A logger of that library which fills `log`; it must live as long as what it is given to."""
 
-    class Logger(library.ILogger):  # type: ignore[misc]  # the base is that of the module passed in
+    class Logger(library.ILogger):  # type: ignore[name-defined, misc]  # the base is that of the module passed in
         def __init__(self) -> None:
             library.ILogger.__init__(self)
 

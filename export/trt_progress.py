@@ -125,7 +125,7 @@ class BuildMonitor:
 def library_monitor(library: ModuleType, monitor: BuildMonitor) -> Any:
     """A progress monitor of that library which tells `monitor`; it must live as long as the build."""
 
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc]  # the base is that of the module passed in
+    class Monitor(library.IProgressMonitor):  # type: ignore[name-defined, misc]  # the base is that of the module passed in
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
 
