@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # loading the API to answer "no" would import the API in the middle of a module that the API needs.
 __all__ = [
     "Calibration",
+    "EdgevitError",
     "FolderEvaluation",
     "__version__",
     "calibrate",

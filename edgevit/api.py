@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevit.calibrating import Calibration, calibrate
-from edgevit.errors import InputError
+from edgevit.errors import EdgevitError, InputError
 from edgevit.evaluating import FolderEvaluation, evaluate
 from edgevit.extras import needs
 from edgevit.measuring import check_loadgen, measure
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibration",
+    "EdgevitError",
     "FolderEvaluation",
     "calibrate",
     "check_loadgen",

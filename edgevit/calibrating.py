@@ -93,6 +93,8 @@ def calibrate(
         raise InputError(f"{' and '.join(asked)} ask for different things; give one of them")
     if share is not None and not 0 < share < float("inf"):
         raise InputError(f"--share {share:g}; wanted a number above 0, such as 0.5 for half as many patches")
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise InputError(f"--min-accuracy {min_accuracy:g}; wanted 0 to 1, such as 0.98")
     check_output(output, force=force)
     opened = Bundle.open(bundle)
     routing = _by_threshold(opened)

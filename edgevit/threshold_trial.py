@@ -62,6 +62,12 @@ class Pictures:
         if (data / "train").is_dir() and (data / "val").is_dir():
             data = data / "train"
         labels, truth = bundle.manifest.labels, None
+        loose = labelled and data.is_dir() and not any(path.is_dir() for path in data.iterdir())
+        if loose:
+            raise InputError(
+                f"{data}: holds no folder per class, by which an accuracy is told; give labelled pictures, or --share "
+                "or --patches for what these are to cost"
+            )
         if labelled or (data.is_dir() and {path.name for path in data.iterdir() if path.is_dir()} & set(labels)):
             folder = ImageFolder.open(data)
             unknown = [label for label in folder.labels if label not in labels]

@@ -82,7 +82,7 @@ def export_bundle(
     say = report or _silent
     check_output(output, force=force)
     source = _decided(source, settings, note or _silent)
-    graph = build_graph(source, settings, say, open_graph)
+    graph = build_graph(source, settings, say, open_graph, note)
     say("verify")
     names, images = verification_inputs(source.preprocess)
     golden = golden_samples(source.module, graph.routing, names, images)
@@ -113,6 +113,7 @@ def build_graph(
     settings: ExportSettings,
     report: _Report | None = None,
     open_graph: OpenGraph | None = None,
+    note: _Report | None = None,
 ) -> Graph:
     """The graph of a model, every rule held, not yet verified.
 
@@ -121,6 +122,7 @@ def build_graph(
         settings: of the export.
         report: told the name of each step as it begins.
         open_graph: makes the runner that the rungs of an adaptive graph are timed on; None to choose them by FLOPs.
+        note: told in one line whatever was decided for the caller.
 
     Raises:
         InputError: the settings do not fit the model, or the model cannot be traced.
@@ -128,7 +130,7 @@ def build_graph(
     """
     say = report or _silent
     source = _decided(source, settings, _silent)
-    routing = _routing(source, settings)
+    routing = _routing(source, settings, note or _silent)
     adaptive = routing if routing is not None and routing.mode == "adaptive" else None
     shape = (settings.batch_size, 3, source.preprocess.height, source.preprocess.width)
 
@@ -187,12 +189,28 @@ def _decided(source: ModelSource, settings: ExportSettings, note: _Report) -> Mo
     return source if thresholds is None else dataclasses.replace(source, module=with_thresholds(model, thresholds))
 
 
-def _routing(source: ModelSource, settings: ExportSettings) -> RoutingSpec | None:
+def _routing(source: ModelSource, settings: ExportSettings, note: _Report) -> RoutingSpec | None:
     """How the graph routes: as asked for, or as model and target suggest."""
     target = target_named(settings.target)
     branches = target.runtime in _LAZY_BRANCHES
     mode = settings.routing or default_routing(source.module, settings.selection, branches=branches)
     routing = routing_spec(source.module, mode, settings.selection)
+    rule = None if routing is None else routing.selection
+    if settings.thresholds is not None and rule != "threshold":
+        raise InputError(
+            f"--thresholds with --routing {mode}, which takes a fixed count; use --routing adaptive, or mask with "
+            "--selection threshold"
+        )
+    if settings.calibration_data is not None and mode != "adaptive" and settings.precision == "fp32":
+        raise InputError(
+            f"--calibration-data chooses rungs and ranges, and an export in fp32 as {mode} has neither; leave it out"
+        )
+    calibrated = isinstance(source.module, RecursiveViT) and source.module.config.thresholds is not None
+    if calibrated and settings.routing is None and rule == "top-k" and settings.selection is None:
+        note(
+            f"{source.name} follows the picture by its thresholds; for {target.name} it becomes {mode} with a fixed "
+            "count, another rule: --routing mask --selection threshold keeps its own"
+        )
     if mode == "adaptive" and settings.precision != "fp32":
         raise InputError(
             f"--precision {settings.precision} with --routing adaptive, whose branches stay in fp32; use --routing "

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from edgevit.errors import InputError
 from edgevit.spec import Precision, RoutingMode, Selection
-from edgevit.targets import target_named
+from edgevit.targets import TARGETS, target_named
 
 __all__ = ["ExportSettings"]
 
@@ -62,7 +62,8 @@ class ExportSettings:
         target = target_named(self.target)
         if self.precision not in target.precisions:
             raise InputError(
-                f"precision {self.precision} is not built for target {self.target}; use {', '.join(target.precisions)}"
+                f"precision {self.precision} is not built for target {self.target}; use "
+                f"{', '.join(target.precisions)}, or --target {self._target_with_it()}"
             )
         for name, value, known in (("routing", self.routing, RoutingMode), ("selection", self.selection, Selection)):
             if value is not None and value not in get_args(known):
@@ -85,6 +86,9 @@ class ExportSettings:
             raise InputError(f"budgets {self.budgets}; wanted numbers of patches from 0, such as 0,16,64,256")
         if not (self.atol >= 0 and self.rtol >= 0):
             raise InputError(f"tolerances are {self.atol} and {self.rtol}; wanted 0 or more")
+
+    def _target_with_it(self) -> str:
+        return next((target.name for target in TARGETS if self.precision in target.precisions), self.target)
 
     @property
     def opset_version(self) -> int:

@@ -1,9 +1,10 @@
 """The latency contract: the caps under which a bundle's answers stay within a deadline on this device.
 
 What is promised rests on a curve that was measured here (`edgevit bench --curve`): of the caps whose bound is within
-the deadline, those that keep the most tokens. The bound covers one call of `Session.predict` with as many pictures as
-the graph takes, alone on the machine: reading and preprocessing pictures like those that were measured, the graph with
-every step as full as its cap allows, the answer. It is the longest run seen times a margin, not a hard bound.
+the deadline, those that leave the steps the most room. The bound covers one call of `Session.predict` with as many
+pictures as the graph takes, alone on the machine: reading and preprocessing pictures like those that were measured,
+the graph with every step as full as its cap allows, the answer. It is the longest run seen times a margin, not a hard
+bound.
 
 Only ONNX Runtime on the CPU: it alone runs adaptive graphs whose constants can be set on loading.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, isfinite
+from math import ceil, isfinite, log2
 from pathlib import Path
 
 from edgevit.bundle import GRAPH_NAME, Bundle
@@ -58,6 +59,11 @@ class Contract:
     threads: str
     again: str
 
+    def __str__(self) -> str:
+        """One line: what is promised, and by what."""
+        held = ", ".join(map(str, self.caps))
+        return f"within {self.deadline_ms:g} ms (bound {self.bound_ms:.4g}) by {held} of {self.tokens} tokens a step"
+
     def check(self, facts: Mapping[str, str | int]) -> None:
         """Hold a runner's facts against those of the runner that was measured.
 
@@ -87,7 +93,7 @@ def adaptive_routing(bundle: Bundle) -> RoutingSpec:
 
 
 def promise(bundle: Bundle, deadline_ms: float, min_tokens: int = 0, *, threads: int | None = None) -> Contract:
-    """The contract that keeps the most tokens.
+    """The contract that leaves the steps the most room.
 
     Args:
         bundle: an adaptive one.
@@ -100,8 +106,10 @@ def promise(bundle: Bundle, deadline_ms: float, min_tokens: int = 0, *, threads:
             smallest budget misses the deadline: the line says by how much.
     """
     routing = adaptive_routing(bundle)
-    if not (isfinite(deadline_ms) and deadline_ms > 0):
-        raise InputError(f"deadline_ms {deadline_ms:g}; wanted milliseconds above 0")
+    if isinstance(deadline_ms, (bool, str)) or not (isfinite(deadline_ms) and deadline_ms > 0):
+        raise InputError(f"deadline_ms {deadline_ms}; wanted a number of milliseconds above 0")
+    if isinstance(min_tokens, bool) or not isinstance(min_tokens, int):
+        raise InputError(f"min_tokens {min_tokens}; wanted one whole number, 0 to {routing.tokens}")
     if not 0 <= min_tokens <= routing.tokens:
         raise InputError(f"min_tokens {min_tokens}; wanted 0 to {routing.tokens}, the tokens of {bundle.path}")
     curve = read_curve(bundle, RUNTIME, threads)
@@ -138,10 +146,14 @@ def promise(bundle: Bundle, deadline_ms: float, min_tokens: int = 0, *, threads:
     )
 
 
-def _kept(point: Point) -> tuple[int, tuple[int, ...]]:
-    """How many token-steps a picture that wants everything keeps; of equal numbers, the earlier steps come first."""
+def _kept(point: Point) -> tuple[float, tuple[int, ...]]:
+    """The room that the steps have, each doubling of a step's counted alike; of equal rooms, earlier steps first.
+
+    By the plain sum one step of all tokens would count for more than three of as many as nearly every picture takes,
+    and a step without any is one that is switched off.
+    """
     kept = [min(point.caps[: step + 1]) for step in range(len(point.caps))]
-    return sum(kept), point.caps
+    return sum(log2(1 + tokens) for tokens in kept), point.caps
 
 
 def _missed(bundle: Bundle, curve: Curve, least: Point, deadline_ms: float, min_tokens: int) -> str:

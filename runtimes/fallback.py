@@ -69,6 +69,7 @@ class Health:
         tuning: what `edgevit bench --autotune` measured here means for it, or why that is ignored; None where nothing
             was measured.
         tuning_ignored: whether there is such a measurement, and not one to be heeded.
+        deadline: what is promised, and how few tokens a step may be held to for it; None without a deadline.
     """
 
     target: str
@@ -80,6 +81,7 @@ class Health:
     computed_in: str | None
     tuning: str | None = None
     tuning_ignored: bool = False
+    deadline: str | None = None
 
     @property
     def degraded(self) -> bool:
@@ -103,6 +105,8 @@ class Health:
             parts.append(f"its {self.precision} graph is computed in {self.computed_in}")
         if self.tuning is not None:
             parts.append(self.tuning)
+        if self.deadline is not None:
+            parts.append(self.deadline)
         return "; ".join(parts)
 
 

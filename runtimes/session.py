@@ -176,6 +176,7 @@ class Session:
                 computed_in=computed_in(manifest, facts),
                 tuning=None if tuning is None else tuning.said,
                 tuning_ignored=tuning is not None and tuning.ignored,
+                deadline=None if contract is None else str(contract),
             )
             self._loaded = stack.pop_all()
 

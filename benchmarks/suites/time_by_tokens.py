@@ -61,7 +61,6 @@ def draw(curve: Curve) -> str:
         f'fill="{_INK}">time, plain ViT = 1</text>'
     )
     parts.append(_line(_LEFT, y(curve.naive), _WIDTH - _RIGHT, y(curve.naive), _NAIVE, width=2.5))
-    parts.append(_text(_WIDTH - _RIGHT + 12, y(curve.naive) - 8, "naive export", _NAIVE, weight="600"))
     for points, colour, dashes in ((curve.topk, _TOPK, "5 4"), (curve.adaptive, _ADAPTIVE, "")):
         path = " ".join(f"{x(point.share):.1f},{y(point.ratio):.1f}" for point in points)
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
@@ -70,8 +69,13 @@ def draw(curve: Curve) -> str:
             at = x(point.share)
             parts.append(_line(at, y(point.low), at, y(point.high), colour, width=1.5))
             parts.append(f'<circle cx="{at:.1f}" cy="{y(point.ratio):.1f}" r="4" fill="{colour}"/>')
-    labels = _apart([(y(curve.adaptive[-1].ratio), "adaptive, one file", _ADAPTIVE), (
-        y(curve.topk[-1].ratio), "topk, a file a size", _TOPK)])  # fmt: skip
+    labels = _apart(
+        [
+            (y(curve.adaptive[-1].ratio), "adaptive, one file", _ADAPTIVE),
+            (y(curve.naive), "plain export", _NAIVE),
+            (y(curve.topk[-1].ratio), "topk, a file a size", _TOPK),
+        ]
+    )
     parts += [_text(_WIDTH - _RIGHT + 12, level, words, colour, weight="600") for level, words, colour in labels]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -81,7 +85,7 @@ def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, s
     placed: list[tuple[float, str, str]] = []
     for level, words, colour in sorted(labels):
         lowest = placed[-1][0] + 18 if placed else 0.0
-        placed.append((max(level + 14, lowest), words, colour))
+        placed.append((max(level + 4, lowest), words, colour))
     return placed
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["calibrate"]
 
 _Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A folder per class (its train/ if there is one), or any pictures.")
+    Path,
+    typer.Argument(metavar="DATA", help="A folder per class, or its parent; with --share or --patches any pictures."),
 ]
 _Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="The bundle to write.", show_default=False)]
 _Share = Annotated[
@@ -74,11 +75,13 @@ def calibrate(
     )
     console.show_line("")
     console.show_line(f"{result.bundle}: thresholds", ", ".join(f"{value:.4g}" for value in result.chosen.thresholds))
-    if result.chosen.thresholds != result.present.thresholds:
+    if result.chosen.thresholds == result.present.thresholds:
+        console.note("no setting is cheaper and as accurate: the thresholds are the present ones")
+    else:
         given = ",".join(f"{value:.6g}" for value in result.chosen.thresholds)
         console.note(
-            f"its rungs were not chosen for these; export with --thresholds={given} --budgets auto "
-            "--calibration-data DIR for some that are"
+            f"its rungs were not chosen for these; add --thresholds={given} --budgets auto --calibration-data DIR "
+            "to the export for some that are"
         )
 
 

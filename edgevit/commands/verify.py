@@ -63,7 +63,7 @@ def verify(
     else:
         _show(bundle, parity)
         if climbed is not None:
-            show_ladder(climbed)
+            show_ladder(climbed, passed=parity.passed)
     if not parity.passed:
         raise CheckFailed(f"{bundle}: {parity.faults[0]}; it does not answer as its source: export it again")
 

@@ -97,13 +97,14 @@ def _batches(images: np.ndarray, batch: int) -> list[np.ndarray]:
     return [np.concatenate([chunk, np.repeat(chunk[-1:], batch - len(chunk), axis=0)]) for chunk in chunks]
 
 
-def show_ladder(ladder: Ladder) -> None:
-    """Print the ladder for people."""
+def show_ladder(ladder: Ladder, *, passed: bool) -> None:
+    """Print the ladder for people; what drifts first is a remedy's place only where the bundle does not answer."""
     exported = {rung.part: rung for rung in ladder.at_export}
     rows = []
     for rung in ladder.here:
-        mark = console.bad if rung.part == ladder.first_offender else console.faint
-        verdict = "first offender" if rung.part == ladder.first_offender else f"{rung.runs} inputs"
+        alarm = console.caution if passed else console.bad
+        mark = alarm if rung.part == ladder.first_offender else console.faint
+        verdict = "first to drift" if rung.part == ladder.first_offender else f"{rung.runs} inputs"
         before = exported.get(rung.part)
         rows.append((rung.part, _error(rung), _error(before) if before is not None else "", mark(verdict)))
     title = f"drift from fp32, {ladder.precision}, {ladder.where}"
@@ -120,7 +121,9 @@ def show_ladder(ladder: Ladder) -> None:
     console.show_line(
         console.good("no part overflows or jumps")
         if ladder.first_offender is None
-        else console.bad(f"{ladder.first_offender} is the first to drift; export again, or keep it in fp32")
+        else console.caution(f"{ladder.first_offender} is the first to drift, and the bundle answers all the same")
+        if passed
+        else console.bad(f"{ladder.first_offender} is the first to drift; export in a higher precision for this device")
     )
 
 

@@ -131,9 +131,9 @@ def test_pictures_without_labels_do_for_a_budget(edgevit, adaptive, parts, tmp_p
 
 
 def test_an_accuracy_that_nothing_reaches_fails_and_writes_nothing(edgevit, adaptive, parts, tmp_path):
-    outcome = edgevit("calibrate", adaptive, parts, "--output", tmp_path / "n", "--min-accuracy", "1.5")
+    outcome = edgevit("calibrate", adaptive, parts, "--output", tmp_path / "n", "--min-accuracy", "1")
     assert outcome.status == 1
-    assert "no setting of the thresholds reaches an accuracy of 1.5" in outcome.error
+    assert "no setting of the thresholds reaches an accuracy of 1" in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,6 +149,7 @@ def test_an_accuracy_that_nothing_reaches_fails_and_writes_nothing(edgevit, adap
         (["--share", "1"], "take these patches already"),
         (["--share", "0.5", "--min-accuracy", "0.9"], "ask for different things"),
         (["--samples", "0"], "--samples 0"),
+        (["--min-accuracy", "98"], "--min-accuracy 98; wanted 0 to 1, such as 0.98"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_one_line(edgevit, adaptive, parts, tmp_path, options, problem):

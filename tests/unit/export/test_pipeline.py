@@ -337,3 +337,31 @@ def test_a_precision_that_does_not_hold_leaves_nothing_behind(
     with pytest.raises(CheckFailed):
         export(tiny_source, tmp_path / "d", ExportSettings(target="rtx", precision="fp16", routing="topk"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"routing": "topk", "thresholds": (0.0, 0.0)}, "--thresholds with --routing topk, which takes a fixed count"),
+        ({"routing": "topk", "calibration_data": Path(".")}, "an export in fp32 as topk has neither"),
+    ],
+)
+def test_what_would_be_thrown_away_is_refused(tiny_source: ModelSource, asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        build_graph(tiny_source, ExportSettings(**asked))
+
+
+def test_a_target_that_cannot_follow_the_picture_is_told_of(tiny_source: ModelSource) -> None:
+    told: list[str] = []
+    graph = build_graph(tiny_source, ExportSettings(target="rtx"), note=told.append)
+    assert graph.routing is not None
+    assert graph.routing.mode == "topk"
+    assert "--routing mask --selection threshold keeps its own" in told[0]
+    assert not _notes_of(tiny_source, routing="topk")
+    assert not _notes_of(tiny_source, routing="mask", selection="threshold")
+
+
+def _notes_of(source: ModelSource, **asked: Any) -> list[str]:
+    told: list[str] = []
+    build_graph(source, ExportSettings(target="rtx", **asked), note=told.append)
+    return told

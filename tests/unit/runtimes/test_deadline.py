@@ -66,12 +66,12 @@ def grey(share: float) -> np.ndarray:
         (1e6, (TOKENS, TOKENS)),
         (MARGIN * 24 - 0.01, (TOKENS, 2)),
         (MARGIN * 20, (TOKENS, 2)),
-        (MARGIN * 20 - 0.01, (TOKENS, 0)),
+        (MARGIN * 20 - 0.01, (2, 2)),
         (MARGIN * 18 - 0.01, (2, 2)),
         (MARGIN * 12, (0, 0)),
     ],
 )
-def test_of_the_budgets_within_the_deadline_those_that_keep_the_most_tokens(bundle, deadline_ms, caps):
+def test_of_the_budgets_within_the_deadline_those_that_leave_the_most_room(bundle, deadline_ms, caps):
     with_curve(bundle)
     contract = promise(bundle, deadline_ms)
     assert contract.caps == caps
@@ -82,7 +82,7 @@ def test_of_the_budgets_within_the_deadline_those_that_keep_the_most_tokens(bund
 
 def test_no_step_is_held_below_the_floor(bundle):
     with_curve(bundle)
-    assert promise(bundle, MARGIN * 18).caps == (TOKENS, 0)
+    assert promise(bundle, MARGIN * 18).caps == (2, 2), "not all tokens in one step and none in the other"
     assert promise(bundle, MARGIN * 18, min_tokens=1).caps == (2, 2)
     assert promise(bundle, MARGIN * 18, min_tokens=2).caps == (2, 2)
     with pytest.raises(InputError, match=r"missed by 6\.6 ms even with the smallest budget that min_tokens 3 allows"):
@@ -101,7 +101,7 @@ def test_a_deadline_that_nothing_keeps_says_by_how_much(bundle):
 @pytest.mark.parametrize("deadline_ms", [0, -1, float("nan"), float("inf")])
 def test_a_deadline_that_is_none_is_refused(bundle, deadline_ms):
     with_curve(bundle)
-    with pytest.raises(InputError, match="wanted milliseconds above 0"):
+    with pytest.raises(InputError, match="wanted a number of milliseconds above 0"):
         load(bundle, deadline_ms=deadline_ms)
 
 
