@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edgevit import console
-from edgevit.engine_library import load_library
 from edgevit.errors import CheckFailed, InputError
 from edgevit.extras import needs
 
@@ -50,6 +49,7 @@ class GraphReport:
 def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
     """Look at the graph of a bundle, its hash checked, for a target; None for one that TensorRT does not serve."""
     from edgevit.bundle import GRAPH_NAME
+    from edgevit.engine_library import load_library
     from edgevit.export.trt_releases import releases_of
 
     releases = releases_of(target.name)
