@@ -74,7 +74,9 @@ class LearnedSelection(Reducer):
         if origin is not None:
             rank = torch.arange(k, device=index.device).expand(batch, -1)
             after = tokens.places(index, rank + 1, n) - 1
-            origin = torch.where(origin < 0, origin, tokens.gather(after, origin.clamp(min=0)))
+            gone = origin < 0
+            # A choice and not a clamp, which no table of TensorRT lists for integers.
+            origin = torch.where(gone, origin, tokens.gather(after, torch.where(gone, 0, origin)))
         return Stream(x, p, origin)
 
     def draw(self, judged: Tensor) -> Tensor:
