@@ -145,8 +145,13 @@ def load(
             nothing was measured for.
         MissingExtra: the runtime's library is not installed.
     """
-    from edgevit.building import rebuild_engine
     from edgevit.runtimes import session
+
+    build: Callable[[Bundle, str], object] | None = None
+    if rebuild:  # else nothing of the builder is imported on a device
+        from edgevit.building import rebuild_engine
+
+        build = rebuild_engine
 
     return session.load(
         bundle,
@@ -154,7 +159,7 @@ def load(
         threads=threads,
         deadline_ms=deadline_ms,
         min_tokens=min_tokens,
-        rebuild=rebuild_engine if rebuild else None,
+        rebuild=build,
     )
 
 

@@ -251,15 +251,6 @@ def _proved(graph: bytes, golden: Golden, manifest: Manifest) -> tuple[Parity, P
         runtime = f"onnxruntime {runner.facts['version']} {runner.facts['provider']}"
     if not parity.passed:
         raise CheckFailed(f"the graph does not answer as with all tokens computed: {parity.faults[0]}; nothing written")
-    return parity, ParityEvidence(
-        reference=f"the same graph over all tokens, {runtime}; under the old thresholds its source",
-        runtime=runtime,
-        inputs=parity.inputs,
-        atol=parity.atol,
-        rtol=parity.rtol,
-        max_abs_error=parity.largest_difference,
-        decisions_agreed=parity.decisions_agreeing,
-        step_agreement=parity.tokens_agreeing,
-        near_ties=parity.near_tied,
-        patches_agreed=parity.patches_agreeing,
+    return parity, ParityEvidence.of(
+        parity, f"the same graph over all tokens, {runtime}; under the old thresholds its source", runtime
     )

@@ -11,12 +11,15 @@ import math
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import InputError
 from edgevit.preprocess import Preprocess
 from edgevit.spec import Precision, ReductionSpec, RoutingSpec, TensorSpec
 from edgevit.strict_json import build, encode, parse
+
+if TYPE_CHECKING:
+    from edgevit.parity import Parity
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "FileRecord", "Manifest", "ModelRecord", "ParityEvidence"]
 
@@ -92,6 +95,22 @@ class ParityEvidence:
     step_agreement: tuple[float, ...]
     near_ties: int
     patches_agreed: float | None = None
+
+    @classmethod
+    def of(cls, parity: Parity, reference: str, runtime: str) -> ParityEvidence:
+        """What of a comparison stands in the manifest."""
+        return cls(
+            reference=reference,
+            runtime=runtime,
+            inputs=parity.inputs,
+            atol=parity.atol,
+            rtol=parity.rtol,
+            max_abs_error=parity.largest_difference,
+            decisions_agreed=parity.decisions_agreeing,
+            step_agreement=parity.tokens_agreeing,
+            near_ties=parity.near_tied,
+            patches_agreed=parity.patches_agreeing,
+        )
 
     def __post_init__(self) -> None:
         _want(0 <= self.decisions_agreed <= self.inputs, "decisions_agreed: wanted 0 up to the number of inputs")

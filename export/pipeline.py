@@ -277,24 +277,9 @@ def _manifest(
         opset=settings.opset_version,
         precision_requested=settings.precision,
         precision_achieved=graph.precision,
-        parity=_evidence(parity, runtime) if parity is not None else None,
+        parity=None if parity is None else ParityEvidence.of(parity, f"torch {torch.__version__} fp32", runtime),
         cost=strict_json.plain(graph.cost) | ({"ladders": strict_json.plain(graph.ladders)} if graph.ladders else {}),
         versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
-    )
-
-
-def _evidence(parity: Parity, runtime: str) -> ParityEvidence:
-    return ParityEvidence(
-        reference=f"torch {torch.__version__} fp32",
-        runtime=runtime,
-        inputs=parity.inputs,
-        atol=parity.atol,
-        rtol=parity.rtol,
-        max_abs_error=parity.largest_difference,
-        decisions_agreed=parity.decisions_agreeing,
-        step_agreement=parity.tokens_agreeing,
-        near_ties=parity.near_tied,
-        patches_agreed=parity.patches_agreeing,
     )
 
 

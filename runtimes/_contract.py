@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from edgevit.errors import InputError
@@ -41,3 +44,19 @@ def not_entered(runner: object) -> InputError:
 def already_entered(runner: object) -> InputError:
     """The error of a runner that was entered while it was loaded."""
     return InputError(f"{type(runner).__name__} is loaded already; leave its `with` before entering it again")
+
+
+def graph_bytes(model: bytes | Path | Callable[[], bytes]) -> bytes:
+    """A serialized graph: as it is, out of its file, or from whoever reads it when it is asked for.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if isinstance(model, bytes):
+        return model
+    if not isinstance(model, Path):
+        return model()
+    try:
+        return model.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the graph {model}: {error.strerror}") from error

@@ -16,7 +16,7 @@ from edgevit.errors import InputError
 from edgevit.probes import LayerTime
 from edgevit.spec import TensorSpec
 
-from ._contract import already_entered, check_image, not_entered
+from ._contract import already_entered, check_image, graph_bytes, not_entered
 from .ort_constants import with_constants
 from .ort_loading import load_mapped
 from .ort_mapped import MappedWeights
@@ -180,7 +180,7 @@ class OrtRunner:
         """A session, and for reports how it has its weights; empty where no place for them was given."""
 
         def read() -> bytes:
-            return _bytes_of(self._model)
+            return graph_bytes(self._model)
 
         if self._weights is not None:
             return load_mapped(self._weights, read, self._initializers, self._threads, profile_prefix)
@@ -194,17 +194,6 @@ def _run(session: onnxruntime.InferenceSession, loaded: _Loaded, image: np.ndarr
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         raise InputError(f"the graph failed while running: {one_line(error)}") from error
     return values
-
-
-def _bytes_of(model: bytes | Path | Callable[[], bytes]) -> bytes:
-    if isinstance(model, bytes):
-        return model
-    if not isinstance(model, Path):
-        return model()
-    try:
-        return model.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the graph {model}: {error.strerror}") from error
 
 
 def _spec(value: Any) -> TensorSpec:

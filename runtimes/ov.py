@@ -21,7 +21,7 @@ import numpy as np
 from edgevit.errors import InputError, MissingExtra
 from edgevit.spec import TensorSpec
 
-from ._contract import already_entered, check_image, not_entered
+from ._contract import already_entered, check_image, graph_bytes, not_entered
 
 if TYPE_CHECKING:
     import openvino
@@ -120,7 +120,7 @@ class OpenVinoRunner:
         if self._loaded is not None:
             raise already_entered(self)
         core = _imported().Core()
-        data = _bytes_of(self._model)
+        data = graph_bytes(self._model)
         settings = _SETTINGS if self._threads is None else {**_SETTINGS, "INFERENCE_NUM_THREADS": self._threads}
         try:
             model = core.read_model(data)
@@ -177,17 +177,6 @@ def _imported() -> Any:
             raise  # it is installed, and something it needs itself is not
         raise MissingExtra("openvino", "openvino") from error
     return openvino
-
-
-def _bytes_of(model: bytes | Path | Callable[[], bytes]) -> bytes:
-    if isinstance(model, bytes):
-        return model
-    if not isinstance(model, Path):
-        return model()
-    try:
-        return model.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the graph {model}: {error.strerror}") from error
 
 
 def _take_lowest_of_equals(model: Any) -> None:
