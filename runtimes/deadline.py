@@ -17,6 +17,8 @@ from functools import partial
 from math import ceil, isfinite, log2
 from pathlib import Path
 
+import numpy as np
+
 from edgevit.bundle import GRAPH_NAME, Bundle
 from edgevit.curve_record import MARGIN, Curve, Point, curve_command, read_curve
 from edgevit.errors import InputError
@@ -25,6 +27,7 @@ from edgevit.runner import Runner
 from edgevit.spec import RoutingSpec
 
 from .ort import OrtRunner
+from .ort_mapped import MappedWeights
 
 __all__ = ["RUNTIME", "Contract", "adaptive_routing", "open_capped", "open_forced", "promise"]
 
@@ -169,12 +172,16 @@ def _missed(bundle: Bundle, curve: Curve, least: Point, deadline_ms: float, min_
 
 def open_capped(bundle: Bundle, caps: Sequence[int], threads: int | None = None) -> Runner:
     """A runner, not entered, that goes on with at most so many tokens at each step after the first."""
-    values = capping(adaptive_routing(bundle), caps)
-    return OrtRunner(partial(bundle.read, GRAPH_NAME), threads=threads, initializers=values)
+    return _open(bundle, capping(adaptive_routing(bundle), caps), threads)
 
 
 def open_forced(bundle: str | Path | Bundle, caps: Sequence[int], threads: int | None = None) -> Runner:
     """A runner, not entered, for measuring: it goes on with just so many tokens, whatever the picture."""
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    values = forcing(adaptive_routing(opened), caps)
-    return OrtRunner(partial(opened.read, GRAPH_NAME), threads=threads, initializers=values)
+    return _open(opened, forcing(adaptive_routing(opened), caps), threads)
+
+
+def _open(bundle: Bundle, values: Mapping[str, np.ndarray], threads: int | None) -> Runner:
+    """The bundle's graph with other constants, its weights mapped as by any session: the same memory, the same time."""
+    read_checked = partial(bundle.read, GRAPH_NAME)
+    return OrtRunner(read_checked, threads=threads, initializers=values, weights=MappedWeights(bundle))

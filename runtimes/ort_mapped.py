@@ -106,10 +106,12 @@ class MappedWeights:
             packed: what ONNX Runtime packed of its weights.
 
         Raises:
-            InputError: the folder cannot be written; what was there is untouched.
+            InputError: the folder cannot be written, or there is nothing to map; what was there is untouched.
         """
         # The graph names the file, which has its hash in its name: so it is taken apart once more, with that name.
         _, weights = without_weights(model, packed, "")
+        if not weights:
+            raise InputError("the graph has no weights of a size that is worth a file")
         weights_record = FileRecord(sha256=sha256(weights), size_bytes=len(weights))
         graph, _ = without_weights(model, packed, _weights_name(weights_record))
         record = _Record(

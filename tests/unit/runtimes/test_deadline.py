@@ -16,6 +16,7 @@ from capped_bundle import RUNGS, TOKENS, write_capped
 from edgevit.bundle import Bundle
 from edgevit.curve_record import MARGIN, Curve, Durations, Point, machine, write_curve
 from edgevit.errors import InputError
+from edgevit.runtimes import ort_loading, ort_packed
 from edgevit.runtimes.deadline import open_capped, open_forced, promise
 from edgevit.runtimes.session import Session, load
 
@@ -199,3 +200,14 @@ def test_an_answer_that_is_late_all_the_same_says_so(bundle):
             assert session.predict(grey(1)).late is late
     with Session(bundle, open_capped(bundle, contract.caps)) as session:
         assert session.predict(grey(1)).late is False
+
+
+@pytest.mark.parametrize("open_runner", [open_capped, open_forced])
+def test_budgets_are_set_in_the_graph_whose_weights_are_mapped(bundle, monkeypatch, open_runner):
+    monkeypatch.setattr(ort_loading, "_SMALLEST_BYTES", 0)
+    monkeypatch.setattr(ort_packed, "_SMALLEST_BYTES", 8 * TOKENS)  # so that the graph's largest constant is a weight
+    for _ in range(2):  # the first packs what the second finds
+        with open_runner(bundle, (2, 0)) as runner:
+            assert runner.facts["weights"] == ort_loading.MAPPED
+            counts = runner(np.ones((1, 3, 8, 8), np.float32))["counts"]
+        assert counts.tolist() == [[TOKENS, 2, 0]]

@@ -260,3 +260,11 @@ def test_a_bundle_that_was_copied_with_its_folder_uses_what_is_there(bundle, tmp
     shutil.copytree(bundle.path, away)
     shutil.copytree(device_dir(bundle), device_dir(Bundle.open(away)))
     assert MappedWeights(Bundle.open(away)).find(ort_loading.library_build()) is not None
+
+
+def test_a_graph_without_weights_is_said_and_runs(make_bundle, make_model, monkeypatch):
+    monkeypatch.setattr(ort_loading, "_SMALLEST_BYTES", 0)
+    bundle = make_bundle(make_model())
+    with runner_of(bundle) as runner:
+        assert runner.facts["weights"] == "in memory: the graph has no weights of a size that is worth a file"
+    assert files(bundle) == {}
