@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,40 @@ from edgevit.files import reading, sha256
 from edgevit.manifest import MANIFEST_NAME, Manifest
 from edgevit.npz import unpack_arrays
 
-__all__ = ["GOLDEN_NAME", "GRAPH_NAME", "Bundle", "device_dir"]
+__all__ = ["ENTER_NAME", "GOLDEN_NAME", "GRAPH_NAME", "Bundle", "Stages", "device_dir", "rest_name"]
 
 GRAPH_NAME = "model.onnx"
+ENTER_NAME = "enter.onnx"
 GOLDEN_NAME = "golden.npz"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _WANTED = "wanted a bundle, the folder that edgevit export writes"
 _REMEDY = "the bundle was changed or damaged; copy or export it again"
+
+
+def rest_name(budget: int) -> str:
+    """The file of the graph that runs every later step in `budget` tokens."""
+    return f"rest-{budget}.onnx"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The graphs of a staged bundle, between which the host chooses.
+
+    Attributes:
+        enter: the file of the graph up to the first choice: from `image` to `state`, float32 B x M, and `active`,
+            int32 B, the tokens that each image takes to its second step.
+        rests: the file of the graph from `state` to the bundle's outputs for each budget, rising up to all tokens; its
+            answer is exact for a batch in which no image has more active tokens than the budget.
+    """
+
+    enter: str
+    rests: Mapping[int, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every file, in the order in which they run."""
+        return (self.enter, *self.rests.values())
 
 
 @dataclass(frozen=True)
@@ -72,6 +100,39 @@ class Bundle:
             if sizes[name] != record.size_bytes:
                 raise InputError(f"{root / name}: is {sizes[name]} bytes, wanted {record.size_bytes}; {_REMEDY}")
         return cls(root, manifest, sha256(data))
+
+    @cached_property
+    def stages(self) -> Stages | None:
+        """The graphs of a bundle whose routing the host dispatches; None for a bundle of one graph.
+
+        Raises:
+            InputError: it has neither one graph nor stages, or not just those that its budgets call for.
+        """
+        graphs = {name for name in self.manifest.files if name.endswith(".onnx")}
+        if graphs == {GRAPH_NAME}:
+            return None
+        routing = self.manifest.routing
+        ladders = set(routing.budgets) if routing is not None else set()
+        if len(ladders) != 1:  # the budgets of all later steps are the same where the host chooses once
+            raise InputError(
+                f"{self.path}: has graphs {', '.join(sorted(graphs)) or 'none'}, wanted {GRAPH_NAME}; {_REMEDY}"
+            )
+        stages = Stages(ENTER_NAME, {budget: rest_name(budget) for budget in ladders.pop()})
+        if graphs != set(stages.names):
+            raise InputError(
+                f"{self.path}: has graphs {', '.join(sorted(graphs)) or 'none'}, and its budgets want "
+                f"{', '.join(stages.names)}; {_REMEDY}"
+            )
+        return stages
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The file of its graph, or of each of its stages in the order in which they run.
+
+        Raises:
+            InputError: as `stages`.
+        """
+        return (GRAPH_NAME,) if self.stages is None else self.stages.names
 
     def read(self, name: str) -> bytes:
         """The bytes of a file, after their hash was checked: what is returned is what was hashed.

@@ -163,17 +163,22 @@ def build_command(bundle: Bundle, library: Library) -> str:
     return f"edgevit build {shlex.quote(str(bundle.path))} --target {engine_target(bundle, library) or 'NAME'}"
 
 
-def record_path(bundle: Bundle, library: Library) -> Path:
-    """Where the record of a library's engine stands. There is an engine if and only if it is there."""
-    return device_dir(bundle) / f"{library}.json"
+def record_path(bundle: Bundle, library: Library, graph: str = GRAPH_NAME) -> Path:
+    """Where the record of a graph's engine of a library stands. There is an engine if and only if it is there."""
+    return device_dir(bundle) / f"{_stem(library, graph)}.json"
 
 
-def engine_path(bundle: Bundle, record: EngineRecord) -> Path:
+def engine_path(bundle: Bundle, record: EngineRecord, graph: str = GRAPH_NAME) -> Path:
     """Where the engine of a record stands: its name has the beginning of its hash."""
-    return device_dir(bundle) / f"{record.library}-{record.engine.sha256[:16]}.engine"
+    return device_dir(bundle) / f"{_stem(record.library, graph)}-{record.engine.sha256[:16]}.engine"
 
 
-def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
+def _stem(library: Library, graph: str) -> str:
+    """The library alone for a bundle's one graph; for a stage with its name."""
+    return library if graph == GRAPH_NAME else f"{library}-{graph.removesuffix('.onnx')}"
+
+
+def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord, graph: str = GRAPH_NAME) -> Path:
     """Put an engine in its place: the engine first, its record last.
 
     A kill at any point leaves the old engine with its record, or the new one with its own.
@@ -182,6 +187,7 @@ def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
         bundle: that it was built from; nothing in it is touched.
         engine: the bytes that the library serialized.
         record: of just these bytes.
+        graph: the file of the bundle that it was built from.
 
     Returns:
         The engine's file.
@@ -191,8 +197,8 @@ def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
     """
     assert record.engine == FileRecord(sha256=sha256(engine), size_bytes=len(engine)), "the record of another engine"
     assert record.bundle_digest == bundle.digest, "the record of another bundle's engine"
-    path, where = engine_path(bundle, record), record_path(bundle, record.library)
-    before = _engine_before(bundle, record.library)
+    path, where = engine_path(bundle, record, graph), record_path(bundle, record.library, graph)
+    before = _engine_before(bundle, record.library, graph)
     try:
         where.parent.mkdir(exist_ok=True)
     except OSError as error:
@@ -201,7 +207,9 @@ def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
         atomic_write(path, engine)
         atomic_write(where, encode(record))
     except BaseException:
-        if path != _engine_before(bundle, record.library):  # asked again: an interrupt may come after the last step
+        if path != _engine_before(
+            bundle, record.library, graph
+        ):  # asked again: an interrupt may come after the last step
             path.unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             where.parent.rmdir()
@@ -211,12 +219,13 @@ def write_engine(bundle: Bundle, engine: bytes, record: EngineRecord) -> Path:
     return path
 
 
-def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callable[[], bytes]]:
-    """Find a bundle's engine.
+def read_engine(bundle: Bundle, library: Library, graph: str = GRAPH_NAME) -> tuple[EngineRecord, Callable[[], bytes]]:
+    """Find the engine of a bundle's graph.
 
     Args:
         bundle: that it was built from.
         library: that is to run it.
+        graph: the file of the bundle that it was built from.
 
     Returns:
         Its record, and what gives its bytes after checking their hash (a NoEngine if it differs). Where the engine was
@@ -225,17 +234,17 @@ def read_engine(bundle: Bundle, library: Library) -> tuple[EngineRecord, Callabl
     Raises:
         NoEngine: there is none, its record is damaged or of a newer schema, or it was built from another bundle.
     """
-    where = record_path(bundle, library)
+    where = record_path(bundle, library, graph)
     again = f"run: {build_command(bundle, library)}"
     if not where.exists():
-        raise NoEngine(f"{bundle.path}: has no engine of {library}; {again}")
+        of = "" if graph == GRAPH_NAME else f" for {graph}"
+        raise NoEngine(f"{bundle.path}: has no engine of {library}{of}; {again}")
     record = _read_record(where, again)
     if record.library != library:
         raise NoEngine(f"{where}: is of an engine of {record.library}, wanted {library}; {again}")
-    graph = bundle.manifest.files[GRAPH_NAME].sha256
-    if record.bundle_digest != bundle.digest or record.onnx_sha256 != graph:
+    if record.bundle_digest != bundle.digest or record.onnx_sha256 != bundle.manifest.files[graph].sha256:
         raise NoEngine(f"{where}: its engine was built from another bundle than {bundle.path}; {again}")
-    return record, partial(_read_current, bundle, record, again)
+    return record, partial(_read_current, bundle, record, graph, again)
 
 
 def _read_record(where: Path, again: str) -> EngineRecord:
@@ -252,17 +261,17 @@ def _read_record(where: Path, again: str) -> EngineRecord:
         raise NoEngine(f"{error}; {again}") from error
 
 
-def _read_current(bundle: Bundle, record: EngineRecord, again: str) -> bytes:
+def _read_current(bundle: Bundle, record: EngineRecord, graph: str, again: str) -> bytes:
     try:
-        return _read_checked(engine_path(bundle, record), record.engine, again)
+        return _read_checked(engine_path(bundle, record, graph), record.engine, again)
     except NoEngine as gone:
-        now, _ = read_engine(bundle, record.library)
+        now, _ = read_engine(bundle, record.library, graph)
         if now.engine == record.engine:
             raise
         built = replace(now, engine=record.engine, precision=record.precision, build_seconds=record.build_seconds)
         if built != record:  # whether the old one fits was judged already, and says nothing of this one
             raise InputError(f"{bundle.path}: another engine was built for it meanwhile; load it again") from gone
-        return _read_checked(engine_path(bundle, now), now.engine, again)
+        return _read_checked(engine_path(bundle, now, graph), now.engine, again)
 
 
 def _read_checked(path: Path, wanted: FileRecord, again: str) -> bytes:
@@ -284,9 +293,9 @@ def _read(path: Path, size_bytes: int, again: str) -> bytes:
         raise NoEngine(str(error)) from error
 
 
-def _engine_before(bundle: Bundle, library: Library) -> Path | None:
+def _engine_before(bundle: Bundle, library: Library, graph: str) -> Path | None:
     """The engine that the record in place names, if that can be told."""
     try:
-        return engine_path(bundle, _read_record(record_path(bundle, library), ""))
+        return engine_path(bundle, _read_record(record_path(bundle, library, graph), ""), graph)
     except InputError:
         return None

@@ -4,15 +4,17 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgevit.bundle import Bundle, device_dir
+from edgevit.bundle import Bundle, device_dir, rest_name
 from edgevit.bundle_writer import write_bundle
 from edgevit.errors import InputError
 from edgevit.manifest import Manifest
+from edgevit.spec import RoutingSpec
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -158,3 +160,52 @@ def test_an_error_of_the_manifest_is_one_line_that_names_the_file(path: Path) ->
     with pytest.raises(InputError, match=rf"{path}/manifest\.json: not valid JSON") as caught:
         Bundle.open(path)
     assert "\n" not in str(caught.value)
+
+
+def staged(manifest: Manifest, content: dict[str, bytes], budgets: tuple[tuple[int, ...], ...], *graphs: str) -> Any:
+    """A manifest with these budgets and the content with these graphs."""
+    routing = RoutingSpec(
+        mode="adaptive", router="token_choice", selection=None, steps=len(budgets) + 1, grid=(2, 2), budgets=budgets
+    )
+    others = {name: data for name, data in content.items() if not name.endswith(".onnx")}
+    return replace(manifest, routing=routing, reduction=None), others | {name: name.encode() for name in graphs}
+
+
+def test_a_bundle_of_one_graph_has_no_stages(path: Path) -> None:
+    assert Bundle.open(path).stages is None
+    assert Bundle.open(path).graphs == ("model.onnx",)
+
+
+def test_a_ladder_in_one_graph_is_no_stage(tmp_path: Path, manifest: Manifest, content: dict[str, bytes]) -> None:
+    assert write_bundle(tmp_path / "one", *staged(manifest, content, ((0, 4), (0, 4)), "model.onnx")).stages is None
+
+
+def test_stages_are_found_by_the_budgets(tmp_path: Path, manifest: Manifest, content: dict[str, bytes]) -> None:
+    graphs = ("enter.onnx", "rest-0.onnx", "rest-1.onnx", "rest-4.onnx")
+    bundle = write_bundle(tmp_path / "staged", *staged(manifest, content, ((0, 1, 4), (0, 1, 4)), *graphs))
+    assert bundle.stages is not None and bundle.stages.enter == "enter.onnx"
+    assert dict(bundle.stages.rests) == {k: rest_name(k) for k in (0, 1, 4)}
+    assert bundle.graphs == graphs
+
+
+@pytest.mark.parametrize(
+    "budgets, graphs",
+    [
+        (((0, 4),), ("enter.onnx", "rest-0.onnx")),  # a budget without its graph
+        (((0, 4),), ("enter.onnx", "rest-0.onnx", "rest-2.onnx", "rest-4.onnx")),  # a graph without its budget
+        (((0, 4),), ("rest-0.onnx", "rest-4.onnx")),
+        (((0, 4),), ("model.onnx", "enter.onnx", "rest-0.onnx", "rest-4.onnx")),
+        (((0, 4), (1, 4)), ("enter.onnx", "rest-0.onnx", "rest-4.onnx")),  # the host chooses once
+        (((0, 4),), ()),
+    ],
+)
+def test_budgets_and_graphs_that_disagree_are_refused(
+    budgets: tuple[tuple[int, ...], ...],
+    graphs: tuple[str, ...],
+    tmp_path: Path,
+    manifest: Manifest,
+    content: dict[str, bytes],
+) -> None:
+    bundle = write_bundle(tmp_path / "odd", *staged(manifest, content, budgets, *graphs))
+    with pytest.raises(InputError, match=f"has graphs {', '.join(sorted(graphs)) or 'none'}.* want"):
+        _ = bundle.stages

@@ -310,3 +310,21 @@ def test_kill_9_at_any_step_leaves_the_old_engine_or_the_new_one(bundle: Bundle,
             break
     assert done.returncode == 0 and found.count(b"old") >= 4
     assert found == sorted(found, reverse=True)
+
+
+def test_each_graph_of_a_staged_bundle_has_an_engine_of_its_own(
+    tmp_path: Path, manifest: Manifest, content: dict[str, bytes]
+) -> None:
+    stages = {"enter.onnx": b"one graph", "rest-4.onnx": b"another"}
+    bundle = write_bundle(tmp_path / "staged", manifest, content | stages)
+    for graph in stages:
+        of_graph = bundle.manifest.files[graph].sha256
+        write_engine(bundle, b"engine", record_of(bundle, b"engine", onnx_sha256=of_graph), graph)
+    assert [read_engine(bundle, "tensorrt", graph)[1]() for graph in stages] == [b"engine"] * 2
+    with pytest.raises(NoEngine, match="has no engine of tensorrt; "):
+        read_engine(bundle, "tensorrt")
+    record_path(bundle, "tensorrt", "enter.onnx").rename(record_path(bundle, "tensorrt", "rest-4.onnx"))
+    with pytest.raises(NoEngine, match="another bundle"):
+        read_engine(bundle, "tensorrt", "rest-4.onnx")
+    with pytest.raises(NoEngine, match=r"has no engine of tensorrt for enter\.onnx"):
+        read_engine(bundle, "tensorrt", "enter.onnx")
