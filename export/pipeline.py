@@ -34,11 +34,13 @@ from .check import check_graph
 from .cost import count
 from .finished import Graph
 from .fold_constants import fold_constants
+from .fuse_attention import OPSET_OF_ATTENTION, fuse_attention
 from .golden import verification_inputs
 from .lowered import lowered
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
 from .reference import golden_samples
+from .rows import keep_rows
 from .scale_queries import scale_queries
 from .settings import ExportSettings
 from .shapes import with_shapes
@@ -157,6 +159,8 @@ def build_graph(
     if adaptive and routing is not None:
         add_caps(model, routing, trace=settings.trace)
         cost = dataclasses.replace(cost, nodes=model.graph.num_nodes()) if cost is not None else None
+    if settings.precision == "fp32":
+        _suit(model, settings)
     say("check")
     shaped = with_shapes(model)
     check_graph(shaped, branches=adaptive is not None)
@@ -170,6 +174,15 @@ def build_graph(
         cost=cost or count(shaped),
         ladders=ladders,
     )
+
+
+def _suit(model: ir.Model, settings: ExportSettings) -> None:
+    """Write attention and linears as the target's runtime runs them best. Lower precisions rewrite both themselves."""
+    target = target_named(settings.target)
+    if target.attention == "fused-op" and settings.opset_version >= OPSET_OF_ATTENTION:
+        fuse_attention(model)
+    if target.layout == "rows":
+        keep_rows(model)
 
 
 def _decided(source: ModelSource, settings: ExportSettings, note: _Report) -> ModelSource:

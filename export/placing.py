@@ -1,0 +1,90 @@
+"""New nodes and constants in a graph or a branch that is there already, named after the module they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["Placing", "drop_unused", "named_after"]
+
+
+class Placing:
+    """Puts nodes before another one of their graph.
+
+    Constants go into the same graph, a branch's into the branch: shapes are inferred there without a look at the
+    numbers outside.
+
+    Args:
+        graph: the main graph or a branch.
+        purpose: what the nodes are for, of which constants are named.
+    """
+
+    def __init__(self, graph: ir.Graph, purpose: str) -> None:
+        self._graph = graph
+        self._purpose = purpose
+        self._anchor: ir.Node | None = None
+        self._names = {node.name for node in graph}
+        self._constants: dict[tuple[int, ...], ir.Value] = {}
+
+    def before(self, node: ir.Node) -> None:
+        """From here on put everything before this node."""
+        self._anchor = node
+
+    def op(self, name: str, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """The output of a new node."""
+        (value,) = self.ops(name, op_type, 1, *inputs, **attributes)
+        return value
+
+    def ops(self, name: str, op_type: str, outputs: int, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+        """The outputs of a new node."""
+        assert self._anchor is not None, "first say where"
+        node = ir.node(op_type, list(inputs), attributes, num_outputs=outputs, name=self._unused(name))
+        for index, value in enumerate(node.outputs):
+            value.name = f"{node.name}:{index}"
+        self._graph.insert_before(self._anchor, node)
+        return tuple(node.outputs)
+
+    def constant(self, numbers: list[int]) -> ir.Value:
+        """An int64 initializer of these numbers, the same for equal ones."""
+        key = tuple(numbers)
+        if key not in self._constants:
+            name = f"{self._graph.name}/{self._purpose}_{len(self._constants)}"
+            array = np.array(numbers, np.int64)
+            value = ir.Value(
+                name=name,
+                shape=ir.Shape(array.shape),
+                type=ir.TensorType(ir.DataType.INT64),
+                const_value=ir.tensor(array, name=name),
+            )
+            self._graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def _unused(self, name: str) -> str:
+        free, number = name, 0
+        while free in self._names:
+            number += 1
+            free = f"{name}_{number}"
+        self._names.add(free)
+        return free
+
+
+def named_after(node: ir.Node, op_type: str) -> str:
+    """The name of a node of another kind that belongs to the same module, and to the same rung."""
+    module, _, own = str(node.name).rpartition("/")
+    _, at, rung = own.partition("@")
+    return f"{module}/{op_type}{at}{rung}"
+
+
+def drop_unused(model: ir.Model) -> None:
+    """Remove nodes that nothing reads, in branches too, and constants that only they read."""
+    for graph in model.graphs():
+        for node in reversed(graph):
+            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+                graph.remove(node, safe=True)
+    for graph in model.graphs():
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del graph.initializers[name]
