@@ -73,6 +73,8 @@ class OrtRunner:
         initializers: other values for constants of the graph, by name; each of the type and shape of the stored one.
         weights: where the weights of this very graph are, packed, to be mapped, or will be after the first entry; of
             use to the CPU alone. By default they are packed in memory, a copy for each runner.
+        takes_turns: whether other sessions of this process run right after it, as stages of one graph do; its threads
+            rest between runs then. Not together with `weights`.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -89,6 +91,7 @@ class OrtRunner:
         threads: int | None = None,
         initializers: Mapping[str, np.ndarray] | None = None,
         weights: MappedWeights | None = None,
+        takes_turns: bool = False,
     ) -> None:
         onnxruntime = imported()
         available = onnxruntime.get_available_providers()
@@ -99,10 +102,12 @@ class OrtRunner:
         if threads is not None and threads < 1:
             raise InputError(f"got {threads} threads; wanted 1 or more, or None for onnxruntime's own choice")
         self._model = model
+        assert weights is None or not takes_turns, "mapped weights are of one graph, and stages are several"
         self._providers = list(providers)
         self._threads = threads
         self._initializers = dict(initializers or {})
         self._weights = weights if self._providers == [CPU] else None
+        self._takes_turns = takes_turns
         self._version: str = onnxruntime.__version__
         self._loaded: _Loaded | None = None
 
@@ -116,14 +121,18 @@ class OrtRunner:
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        has_weights = self._require_loaded().has_weights
+        loaded = self._require_loaded()
         facts: dict[str, str | int] = {
             "runtime": "ort",
             "version": self._version,
             "provider": ", ".join(self._providers),
             "threads": self._threads or "auto",
         }
-        return {**facts, "weights": has_weights} if has_weights else facts
+        if loaded.has_weights:
+            facts["weights"] = loaded.has_weights
+        if self._takes_turns:
+            facts["between_runs"] = "threads rest"
+        return facts
 
     def __enter__(self) -> OrtRunner:
         if self._loaded is not None:
@@ -185,7 +194,10 @@ class OrtRunner:
         if self._weights is not None:
             return load_mapped(self._weights, read, self._initializers, self._threads, profile_prefix)
         model = with_constants(read(), self._initializers)
-        return new_session(model, self._providers, self._threads, profile_prefix=profile_prefix), ""
+        session = new_session(
+            model, self._providers, self._threads, profile_prefix=profile_prefix, takes_turns=self._takes_turns
+        )
+        return session, ""
 
 
 def _run(session: onnxruntime.InferenceSession, loaded: _Loaded, image: np.ndarray) -> list[np.ndarray]:

@@ -55,6 +55,7 @@ def new_session(
     *,
     weights_folder: Path | None = None,
     profile_prefix: str | None = None,
+    takes_turns: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Load a graph on exactly these providers.
 
@@ -64,11 +65,17 @@ def new_session(
         threads: within one operator; None leaves it to ONNX Runtime.
         weights_folder: where the files stand that the graph names as external data.
         profile_prefix: of the file that `end_profiling` writes; None to measure nothing.
+        takes_turns: whether other sessions of this process run right after it, whose CPUs its threads then leave to
+            them at once. By default they look for more work for a while, which is faster for a session by itself.
 
     Raises:
         InputError: the graph does not load, or a provider did not take it.
     """
     options = _options(providers, threads)
+    if takes_turns:
+        # And not one pool for all of them: it is the process's, for good, and from then on ONNX Runtime refuses
+        # sessions with a pool of their own to everybody in it.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if weights_folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
     if profile_prefix is not None:

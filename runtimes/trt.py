@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -138,8 +138,9 @@ class TrtRunner:
             InputError: not loaded, an image that is none of this graph's, or the device failed.
         """
         with self._turn() as bound:
-            self._run(bound, image, to_host=True)
-            return bound.answer()
+            names = [output.name for output in bound.engine.outputs]
+            self._run(bound, image, names)
+            return bound.answer(names)
 
     def run_on_device(self, image: object) -> dict[str, DeviceArray]:
         """Run the graph once and leave the outputs where they are.
@@ -154,9 +155,26 @@ class TrtRunner:
         Raises:
             InputError: as a call.
         """
+        return self.run_split(image, ())[1]
+
+    def run_split(
+        self, image: object, to_host: Collection[str]
+    ) -> tuple[dict[str, np.ndarray], dict[str, DeviceArray]]:
+        """Run the graph once, and bring just some of its outputs to the host.
+
+        Args:
+            image: as for a call.
+            to_host: the names of these outputs.
+
+        Returns:
+            These outputs, which the caller owns, and all outputs where they are, as `run_on_device` gives them.
+
+        Raises:
+            InputError: as a call.
+        """
         with self._turn() as bound:
-            self._run(bound, image, to_host=False)
-            return bound.answer_on_device()
+            self._run(bound, image, to_host)
+            return bound.answer(to_host), bound.answer_on_device()
 
     def take_device_times(self) -> DeviceTimes:
         """See `edgevit.probes.DeviceTimer`: by CUDA's events around each call's copies and kernels."""
@@ -188,7 +206,7 @@ class TrtRunner:
             with bound.memory.current():
                 yield bound
 
-    def _run(self, bound: Binding, image: object, *, to_host: bool) -> None:
+    def _run(self, bound: Binding, image: object, to_host: Collection[str]) -> None:
         wanted = bound.engine.input
         place = None if isinstance(image, np.ndarray) else place_of(image)
         if place is not None and place[0] in (CUDA, CUDA_MANAGED):

@@ -5,7 +5,7 @@ Does not know: threads, checks of what it is given, who asks for the time. One t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -69,12 +69,12 @@ class Binding:
             except NotCaptured as reason:
                 self.not_captured = str(reason)
 
-    def run(self, image: np.ndarray | DeviceArray, *, to_host: bool) -> DeviceTimes:
+    def run(self, image: np.ndarray | DeviceArray, *, to_host: Collection[str]) -> DeviceTimes:
         """Run the engine once and wait until it is done.
 
         Args:
             image: of the engine's input, dense.
-            to_host: whether `answer` will be asked for.
+            to_host: the outputs that `answer` will be asked for. All from the first to the last of them are copied.
         """
         begun, ready, computed, done = self._events
         memory = self.memory
@@ -92,17 +92,21 @@ class Binding:
         memory.record(ready)
         self._launch(address)
         memory.record(computed)
-        if to_host:
-            memory.download(self._host_block, self._block)
+        places = [place for place, output in enumerate(self.engine.outputs) if output.name in to_host]
+        if places:
+            begin, end = self._offsets[places[0]], self._offsets[places[-1] + 1]
+            memory.download(self._host_block[begin:end], self._block + begin)
         memory.record(done)
         memory.synchronize()
         transfer_ns = memory.elapsed_ns(begun, ready) + memory.elapsed_ns(computed, done)
         return DeviceTimes(memory.elapsed_ns(ready, computed), transfer_ns)
 
-    def answer(self) -> dict[str, np.ndarray]:
-        """The outputs of the last run, copied for the caller."""
+    def answer(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """Outputs of the last run that were brought to the host, copied for the caller."""
         answer = {}
         for output, offset in zip(self.engine.outputs, self._offsets, strict=False):
+            if output.name not in names:
+                continue
             data = self._host_block[offset : offset + output.size_bytes]
             answer[output.name] = data.view(output.dtype).reshape(output.shape).copy()
         return answer
