@@ -20,8 +20,9 @@ def all_charts(measurement: Measurement, summary: Summary) -> list[Chart]:
     if not measured:
         return []
     charts = [*_ratios(summary), _ecdf(measured), _histogram(measured), over_time(measured, measurement)]
+    worst_cases = {one.worst_case_of: one for _, _, one in measured}
     for index, result, one in measured:
-        charts += by_image(index, result, one, measurement.image_names)
+        charts += by_image(index, result, one, worst_cases.get(one.name), measurement.image_names)
     charts += _warm_up(measured)
     position = {one.name: index for index, one in enumerate(summary.candidates)}
     for profile in measurement.profiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,14 @@ from .measurement import CandidateResult
 from .summary import CandidateSummary
 
 
-def by_image(index: int, result: CandidateResult, one: CandidateSummary, image_names: Sequence[str]) -> list[Chart]:
-    """Latency against the active patches of the image, where both are known."""
+def by_image(
+    index: int,
+    result: CandidateResult,
+    one: CandidateSummary,
+    worst_case: CandidateSummary | None,
+    image_names: Sequence[str],
+) -> list[Chart]:
+    """Latency against the active patches of the image, where both are known, below its worst case where that is."""
     if one.images is None or result.counts is None or result.batch_size != 1:
         return []
     which, position = np.unique(result.measured.batches[:, 0], return_inverse=True)
@@ -24,7 +31,7 @@ def by_image(index: int, result: CandidateResult, one: CandidateSummary, image_n
         return []
     depth = (result.counts > 0).sum(axis=1)[which]
     names = [image_names[i] if i < len(image_names) else f"image {i}" for i in which]
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "markers",
@@ -38,6 +45,20 @@ def by_image(index: int, result: CandidateResult, one: CandidateSummary, image_n
         for steps in np.unique(depth)
     ]
     caption = "Each dot is an image: its median latency, and how many patches took part over all recursion steps."
+    if worst_case is not None and worst_case.median_ns is not None:
+        level = worst_case.median_ns / MS
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "worst case",
+                "line": {"color": "#888888", "width": 1.5, "dash": "dot"},
+                "x": [float(active.min()), float(active.max())],
+                "y": [level, level],
+                "hovertemplate": "every patch at every step: %{y:.3f} ms<extra></extra>",
+            }
+        )
+        caption += " The dotted line is every patch at every step, which no image exceeds."
     if one.images.image_share is not None:
         caption += f" Images explain {100 * one.images.image_share:.0f} % of the variance; the rest is jitter."
     layout = {

@@ -49,6 +49,7 @@ def bench(
     bundles: option.Bundles = None,
     runtime: option.Runtimes = ["auto"],  # noqa: B006 - typer copies it
     data: option.Data = None,
+    worst_case: option.WorstCase = False,
     scenario: option.Scenario = None,
     samples_per_query: option.SamplesPerQuery = None,
     period_ms: option.PeriodMs = None,
@@ -121,7 +122,7 @@ def bench(
         require("mlperf_loadgen", "mlcommons-loadgen")
     reports = Reports(output, csv, html)
     reports.check(bundles, data, [path for path in (baseline, trigger_file) if path is not None])
-    names = candidate_names(bundles, runtime)
+    names = candidate_names(bundles, runtime, worst_case)
     gate = None
     if baseline is not None:
         gate = Gatekeeper.open(baseline, max_slowdown, force)
@@ -129,7 +130,7 @@ def bench(
     elif max_slowdown is not None or force:
         raise InputError(f"{'--force' if force else '--max-slowdown'} is for --baseline FILE; give that too")
 
-    what: dict[str, Any] = {"runtimes": runtime, "threads": threads, "data": data, **options}
+    what: dict[str, Any] = {"runtimes": runtime, "threads": threads, "data": data, "worst_case": worst_case, **options}
     with console.live_rows() as draw:
         measurement = api.measure(bundles, progress=lambda at: draw(progress_rows(at)), command_line=sys.argv, **what)
     from edgevit.benchmarks import summarise

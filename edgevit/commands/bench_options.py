@@ -37,6 +37,7 @@ __all__ = [
     "Strict",
     "TriggerFile",
     "Warmup",
+    "WorstCase",
 ]
 
 
@@ -59,6 +60,10 @@ Runtimes = Annotated[
     ),
 ]
 Data = Annotated[Path | None, setting("--data", "DIR", "Folder of images to run.", "seeded noise")]
+WorstCase = Annotated[
+    bool,
+    typer.Option("--worst-case", help="Time adaptive bundles with every token taken too: no image takes longer."),
+]
 Scenario = Annotated[
     Literal["single-stream", "multi-stream", "offline", "paced"] | None,
     setting("--scenario", "NAME", "single-stream, multi-stream, offline or paced.", "single-stream"),

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from edgevit import console
+from edgevit.commands.bench_remarks import remarks
 from edgevit.errors import CheckFailed
 
 if TYPE_CHECKING:
     from edgevit.benchmarks import (
-        CandidateSummary,
         Comparison,
         Gate,
         LoadgenCheck,
@@ -76,7 +76,7 @@ class Outcome:
         """Print the figures, how far they can be trusted, and what stands against them."""
         _show_figures(self.measurement, self.summary)
         for candidate in self.summary.candidates:
-            for line in _about(candidate):
+            for line in remarks(candidate):
                 console.show_line(f"{candidate.name}: {line}")
         if self.summary.energy_absence is not None:
             console.show_line(console.faint(f"no energy of a query: {self.summary.energy_absence}"))
@@ -140,43 +140,6 @@ def _ratio(comparison: Comparison | None) -> list[Any]:
         return ["", "", ""]
     mark = {"faster": console.good, "slower": console.bad, "inconclusive": console.faint}[comparison.verdict]
     return [of_ratio(comparison.interval.ratio), of_interval(comparison.interval), mark(comparison.verdict)]
-
-
-def _about(candidate: CandidateSummary) -> list[str]:
-    """Deadline, pace, images and energy, in a line each."""
-    lines = []
-    if (deadline := candidate.deadline) is not None:
-        lines.append(f"{deadline.missed} of {deadline.queries} over {deadline.deadline_ms:g} ms")
-    if (pace := candidate.pace) is not None:
-        late = f"{pace.late_queries} queries started over 1 ms late, the latest {pace.most_behind_ns / 1e6:.3g} ms"
-        lines.append(f"busy {100 * pace.utilisation:.0f} % of the period; {late if pace.late_queries else 'none late'}")
-    if (images := candidate.images) is not None:
-        if images.image_share is None or images.jitter_spread_ns is None:
-            wanted = f"--iterations {2 * images.images} tells images from jitter"
-            lines.append(f"{images.images} images ran {images.runs_per_image:.1f} times each; {wanted}")
-        else:
-            share = f"{100 * images.image_share:.0f} % of the variance comes from the {images.images} images"
-            lines.append(
-                f"{share}; runs of one and the same spread over {console.milliseconds(images.jitter_spread_ns)} ms"
-            )
-        if images.active_tokens is not None:
-            least, most = images.active_tokens_range
-            if least == most:
-                lines.append(f"every image costs the same number of tokens, {least:g}: each is the worst case")
-            else:
-                lines.append(f"{images.active_tokens:.4g} active tokens an image, {least:g} to {most:g}")
-        if (correlation := images.correlation) is not None:
-            low, high = correlation.interval.low, correlation.interval.high
-            between = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-            lines.append(f"rank correlation of time with active tokens {correlation.value:.2f}{between}")
-        if len(images.by_depth) > 1:
-            depths = (f"{group.depth} steps {console.milliseconds(group.median_ns)} ms" for group in images.by_depth)
-            lines.append("median by depth: " + ", ".join(depths))
-    if candidate.worst_case_of is not None:
-        lines.append(f"the worst case of {candidate.worst_case_of}: every token is active")
-    for energy in candidate.energy:
-        lines.append(f"{energy.joules_per_query:.3g} J a query ({energy.series.removesuffix('_total')})")
-    return lines
 
 
 def _groups(profile: Profile) -> dict[str, Any]:

@@ -185,6 +185,48 @@ def test_images_that_all_cost_the_same_have_no_worst_among_them(edgevit, asked, 
     assert "topk: every image costs the same number of tokens, 5: each is the worst case" in outcome.out
 
 
+@pytest.fixture
+def adaptive(tmp_path):
+    pytest.importorskip("onnx", reason="the graph is built with onnx")
+    from capped_bundle import write_capped
+
+    return write_capped(tmp_path / "adaptive").path
+
+
+def test_the_worst_case_takes_every_token_and_stands_beside_what_images_cost(edgevit, asked, adaptive, pictures):
+    command = ["bench", adaptive, "--worst-case", "--data", pictures]
+    summary = edgevit(*command, "--json").json
+    usual, worst = summary["candidates"]
+    assert (usual["name"], usual["worst_case_of"]) == ("adaptive", None)
+    assert (worst["name"], worst["worst_case_of"]) == ("adaptive (worst case)", "adaptive")
+    assert worst["images"]["active_tokens_range"] == [18, 18], "six tokens at each of three steps"
+    assert usual["images"]["active_tokens_range"][1] < 18
+    assert [one["candidate"] for one in summary["comparisons"]] == ["adaptive (worst case)"]
+    assert "adaptive (worst case): every token at every step, whatever the image" in edgevit(*command).out
+
+
+def test_only_bundles_whose_cost_varies_have_a_worst_case(edgevit, asked, adaptive, bundle):
+    outcome = edgevit("bench", bundle, adaptive, "--worst-case", "--json")
+    assert [one["name"] for one in outcome.json["candidates"]] == ["topk", "adaptive", "adaptive (worst case)"]
+    outcome = edgevit("bench", bundle, "--worst-case")
+    assert (outcome.status, outcome.error) == (
+        2, "every picture costs what the worst does, since no bundle is adaptive; ask for no worst case",
+    )  # fmt: skip
+
+
+def test_a_worst_case_that_a_runtime_cannot_be_brought_to_is_refused_before_measuring(edgevit, asked, adaptive):
+    outcome = edgevit("bench", adaptive, "--worst-case", "--runtime", "null")
+    assert outcome.status == 2
+    assert outcome.error.endswith("its worst case can be forced on runtime ort and not on null; name that one")
+
+
+def test_a_baseline_may_have_a_worst_case(edgevit, asked, adaptive, tmp_path):
+    report = tmp_path / "base.json"
+    assert edgevit("bench", adaptive, "--worst-case", "--output", report).status == 0
+    outcome = edgevit("bench", adaptive, "--worst-case", "--baseline", report, "--max-slowdown", "1000%", "--json")
+    assert [gate["candidate"] for gate in outcome.json["gates"]] == ["adaptive", "adaptive (worst case)"]
+
+
 def loadgen_that_sees(ratio, low, high):
     interval = RatioInterval(ratio, low, high, 0.95)
     agrees = low <= 1 <= high
