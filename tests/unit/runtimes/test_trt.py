@@ -323,6 +323,17 @@ def test_outputs_may_stay_on_the_device():
             np.testing.assert_array_equal(on_host(outputs[name]), value)
 
 
+@pytest.mark.parametrize("names", [[], ["depth"], ["logits"], ["logits", "depth"]])
+def test_just_the_outputs_that_are_asked_for_come_to_the_host(names):
+    with simulated_runner(library()) as runner:
+        on_the_host, lying = runner.run_split(PICTURE, names)
+        assert list(on_the_host) == names
+        for name, value in answer(PICTURE).items():
+            np.testing.assert_array_equal(on_host(lying[name]), value)
+            if name in names:
+                np.testing.assert_array_equal(on_the_host[name], value)
+
+
 def test_a_tensor_of_the_host_is_taken_for_an_array():
     torch = pytest.importorskip("torch", reason="a library with tensors")
     with simulated_runner(library()) as runner:
