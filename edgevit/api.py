@@ -84,6 +84,7 @@ def export_model(
         CheckFailed: the graph breaks a rule or answers differently from its source; nothing is written then.
         MissingExtra: torch, onnx or onnxruntime is not installed.
     """
+    from edgevit.runtimes.adaptive import AdaptiveRunner
     from edgevit.runtimes.ort import OrtRunner
 
     with needs("export"):
@@ -113,7 +114,16 @@ def export_model(
         source = replace(source, labels=tuple(labels))
     if preprocess is not None:
         source = replace(source, preprocess=preprocess)
-    return export_bundle(source, asked, Path(output), open_graph=OrtRunner, force=force, report=report, note=note)
+    return export_bundle(
+        source,
+        asked,
+        Path(output),
+        open_graph=OrtRunner,
+        open_stages=AdaptiveRunner,
+        force=force,
+        report=report,
+        note=note,
+    )
 
 
 def load(

@@ -24,7 +24,7 @@ from .settings import ExportSettings
 from .shapes import with_shapes
 from .share_weights import share_weights
 
-__all__ = ["ChosenBy", "Ladders", "Rung", "build_ladders"]
+__all__ = ["ChosenBy", "Ladders", "Rung", "build_ladders", "choose_rungs", "settled"]
 
 ChosenBy = Literal["default", "given", "measured time", "counted FLOPs"]
 _TURNS, _ROUNDS = 3, 8
@@ -84,6 +84,39 @@ def build_ladders(
         say: told what needs time or was changed.
 
     Returns:
+        As `choose_rungs`.
+
+    Raises:
+        InputError: as `choose_rungs`.
+    """
+    routing, worst, ladders = choose_rungs(model, source, routing, settings, open_graph, say)
+    ladder(model, routing.budgets)
+    share_weights(model)
+    return routing, replace(worst, nodes=model.graph.num_nodes()), ladders
+
+
+def choose_rungs(
+    model: ir.Model,
+    source: ModelSource,
+    routing: RoutingSpec,
+    settings: ExportSettings,
+    open_graph: Callable[[bytes], Runner] | None,
+    say: Callable[[str], None],
+    *,
+    once: bool = False,
+) -> tuple[RoutingSpec, Cost, Ladders]:
+    """Decide the rungs of each step; the model is left as it is.
+
+    Args:
+        model: of `trace_parts`, with its nodes named and its weights shared.
+        source: of the model.
+        routing: what `routing_spec` gave.
+        settings: of the export.
+        open_graph: makes the runner that rungs are timed on; None to go by FLOPs.
+        say: told what needs time or was changed.
+        once: whether the second step decides for the later ones too, so that all take as many patches as it does.
+
+    Returns:
         The routing with the rungs chosen; the cost of the worst case, in which every step takes its last rung; and
         what is known of the rungs.
 
@@ -99,6 +132,8 @@ def build_ladders(
         counts = observed_counts(
             source.module, routing, source.preprocess, settings.calibration_data, settings.calibration_samples
         )
+        if once:
+            counts = np.broadcast_to(counts[:, :1], counts.shape)
     if settings.budgets == "auto" and counts is not None:
         say("choose the rungs")
         chosen_by = "counted FLOPs" if open_graph is None else "measured time"
@@ -113,16 +148,14 @@ def build_ladders(
             say(f"add a rung of all {routing.tokens} tokens, without which a full picture would have none")
         routing = replace(routing, budgets=(rungs,) * (routing.steps - 1))
     flops = {k: _step_flops(model, routing, k) for k in sorted({k for rungs in routing.budgets for k in rungs})}
-    worst = count(_settled(model, [routing.tokens] * (routing.steps - 1)))
-    ladder(model, routing.budgets)
-    share_weights(model)
+    worst = count(settled(model, [routing.tokens] * (routing.steps - 1)))
     shares = _shares(routing, None if counts is None else fullest_of_batches(counts, settings.batch_size))
     rungs_of = [Rung(r, k, flops[k], shares.get((r, k))) for r, ks in enumerate(routing.budgets, start=1) for k in ks]
     images = 0 if counts is None else len(counts)
-    return routing, replace(worst, nodes=model.graph.num_nodes()), Ladders(chosen_by, images, curve, tuple(rungs_of))
+    return routing, worst, Ladders(chosen_by, images, curve, tuple(rungs_of))
 
 
-def _settled(model: ir.Model, rungs: Sequence[int]) -> ir.Model:
+def settled(model: ir.Model, rungs: Sequence[int]) -> ir.Model:
     """A copy of the parts as a graph without branches, each step in one rung, with its shapes."""
     copy = ir.from_proto(ir.to_proto(model))
     ladder(copy, [(k,) for k in rungs])
@@ -131,7 +164,7 @@ def _settled(model: ir.Model, rungs: Sequence[int]) -> ir.Model:
 
 def _step_flops(model: ir.Model, routing: RoutingSpec, k: int) -> int:
     """FLOPs of the second pass through the shared stack, over `k` patches; the later ones cost the same."""
-    modules = count(_settled(model, [k] * (routing.steps - 1))).flops_by_module
+    modules = count(settled(model, [k] * (routing.steps - 1))).flops_by_module
     return sum(flops for name, flops in modules.items() if name.endswith("[1]"))
 
 
@@ -147,7 +180,7 @@ def _curve(
     if open_graph is None:
         costs = [float(_step_flops(model, routing, k)) for k in at]
         return tuple((k, cost - costs[0]) for k, cost in zip(at, costs, strict=True))
-    graphs = {k: ir.to_proto(_settled(model, [k] * later)).SerializeToString() for k in at}
+    graphs = {k: ir.to_proto(settled(model, [k] * later)).SerializeToString() for k in at}
     # In turn and more than once, so that a busy moment of the machine does not fall on one of them alone; the quickest,
     # since whatever else the machine does can only add to it.
     times = dict.fromkeys(at, math.inf)

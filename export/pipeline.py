@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 
 from edgevit import strict_json
-from edgevit.bundle import GOLDEN_NAME, GRAPH_NAME, Bundle
+from edgevit.bundle import GOLDEN_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed, InputError
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
@@ -27,7 +27,7 @@ from edgevit.spec import RoutingSpec, TensorSpec
 from edgevit.targets import target_named
 
 from .achieved import require_precision
-from .adaptive import build_ladders
+from .adaptive import build_ladders, choose_rungs
 from .adaptive_parts import trace_parts
 from .caps import add_caps
 from .check import check_graph
@@ -39,6 +39,7 @@ from .golden import verification_inputs
 from .lowered import lowered
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
+from .prove_stages import OpenStages, prove_stages, served
 from .reference import golden_samples
 from .rows import keep_rows
 from .scale_queries import scale_queries
@@ -46,6 +47,7 @@ from .settings import ExportSettings
 from .shapes import with_shapes
 from .share_weights import share_weights, strip_notes
 from .simplify import simplified
+from .stages import stages
 from .trace import trace
 
 __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
@@ -54,6 +56,7 @@ __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
 OpenGraph = Callable[[bytes], Runner]
 _Report = Callable[[str], None]
 _LAZY_BRANCHES: tuple[str, ...] = ("ort",)  # runtimes seen to run only the branch taken
+_IN_STAGES: tuple[str, ...] = ("trt", "trt-rtx")  # runtimes for which the host chooses between graphs instead
 
 
 def export_bundle(
@@ -62,6 +65,7 @@ def export_bundle(
     output: Path,
     *,
     open_graph: OpenGraph,
+    open_stages: OpenStages | None = None,
     force: bool = False,
     report: _Report | None = None,
     note: _Report | None = None,
@@ -73,6 +77,7 @@ def export_bundle(
         settings: of the export.
         output: the folder to write; it appears whole or not at all.
         open_graph: makes the runner that verifies.
+        open_stages: makes one runner of those of a graph in stages; needed to verify such a graph alone.
         force: whether an existing bundle at `output` is replaced.
         report: told the name of each step as it begins.
         note: told in one line whatever was decided for the caller and may be worth another choice.
@@ -88,7 +93,12 @@ def export_bundle(
     say("verify")
     names, images = verification_inputs(source.preprocess)
     golden = golden_samples(source.module, graph.routing, names, images)
-    parity, runtime = _verified(graph, golden, settings, open_graph) if settings.verify else (None, "")
+    parity, runtime = None, ""
+    if settings.verify:
+        parity, runtime = _verified(graph, golden, settings, open_graph, open_stages)
+        if graph.rests and note is not None:
+            counts = served(graph, images, open_graph)
+            note(f"on the golden inputs {_shares(counts)}; each budget was also run filled to its last token")
     files = {}
     state = output.with_name(f".{output.name}.ranges.npz")  # what an interrupted export goes on from
     if settings.precision != "fp32":
@@ -101,7 +111,7 @@ def export_bundle(
         parity, runtime = lowering.golden, f"{runtime}, {settings.precision} emulated"
         files["precision.json"] = strict_json.encode(lowering)
     say("write the bundle")
-    files |= {GRAPH_NAME: graph.onnx, GOLDEN_NAME: pack_arrays(golden.to_arrays())}
+    files |= graph.files | {GOLDEN_NAME: pack_arrays(golden.to_arrays())}
     if parity is not None:
         files["parity.json"] = strict_json.encode(parity)
     bundle = write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
@@ -151,6 +161,8 @@ def build_graph(
     elif settings.simplify:
         say("leave out simplify: without verification nothing shows that it does no harm")
     cost, ladders = None, None
+    if adaptive and _staged(settings):
+        return _in_stages(model, source, adaptive, settings, say)
     if adaptive:
         say("build the ladders")
         routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say)
@@ -183,6 +195,35 @@ def _suit(model: ir.Model, settings: ExportSettings) -> None:
         fuse_attention(model)
     if target.layout == "rows":
         keep_rows(model)
+
+
+def _in_stages(
+    model: ir.Model, source: ModelSource, routing: RoutingSpec, settings: ExportSettings, say: _Report
+) -> Graph:
+    """The stages of a graph of `trace_parts`, every rule held; there is no such device here to time budgets on."""
+    say("build the stages")
+    routing, cost, ladders = choose_rungs(model, source, routing, settings, None, say, once=True)
+    enter, rests = stages(model, routing)
+    say("check")
+    for part in (enter, *rests.values()):
+        check_graph(with_shapes(part))
+        require_precision(part, "fp32")
+    return Graph(
+        onnx=ir.to_proto(enter).SerializeToString(deterministic=True),
+        input=_spec(enter.graph.inputs[0]),
+        outputs=tuple(_spec(value) for value in rests[routing.tokens].graph.outputs),
+        routing=routing,
+        reduction=reduction_spec(source.module),
+        precision="fp32",
+        cost=cost,
+        ladders=ladders,
+        rests={budget: ir.to_proto(rest).SerializeToString(deterministic=True) for budget, rest in rests.items()},
+    )
+
+
+def _staged(settings: ExportSettings) -> bool:
+    """Whether adaptive routing is for the host to dispatch, between graphs."""
+    return target_named(settings.target).runtime in _IN_STAGES
 
 
 def _decided(source: ModelSource, settings: ExportSettings, note: _Report) -> ModelSource:
@@ -222,14 +263,21 @@ def _routing(source: ModelSource, settings: ExportSettings, note: _Report) -> Ro
     if calibrated and settings.routing is None and rule == "top-k" and settings.selection is None:
         note(
             f"{source.name} follows the picture by its thresholds; for {target.name} it becomes {mode} with a fixed "
-            "count, another rule: --routing mask --selection threshold keeps its own"
+            f"count, another rule: --routing {'adaptive' if _staged(settings) else 'mask --selection threshold'} keeps "
+            "its own"
         )
-    if mode == "adaptive" and settings.precision != "fp32":
+    if mode == "adaptive" and settings.precision != "fp32" and not branches:
         raise InputError(
-            f"--precision {settings.precision} with --routing adaptive, whose branches stay in fp32; use --routing "
+            f"--precision {settings.precision} with --routing adaptive for target {target.name}; there use --routing "
             "mask, or topk for expert choice"
         )
-    if mode == "adaptive" and not branches:
+    if mode == "adaptive" and _staged(settings):
+        if settings.precision != "fp32":
+            raise InputError(
+                f"--precision {settings.precision} with --routing adaptive for target {target.name}, whose stages are "
+                "in fp32; use --routing mask, or topk for expert choice"
+            )
+    elif mode == "adaptive" and not branches:
         raise InputError(
             f"--routing adaptive for target {target.name}, where an If may cost all its branches; use --routing mask, "
             "or topk for expert choice"
@@ -249,9 +297,15 @@ def _shorter(model: ir.Model) -> ir.Model:
     return candidate
 
 
-def _verified(graph: Graph, golden: Golden, settings: ExportSettings, open_graph: OpenGraph) -> tuple[Parity, str]:
+def _verified(
+    graph: Graph, golden: Golden, settings: ExportSettings, open_graph: OpenGraph, open_stages: OpenStages | None
+) -> tuple[Parity, str]:
     """Run the artefact, not the module, against the reference; the parity and what ran it."""
-    with open_graph(graph.onnx) as runner:
+    runner = open_graph(graph.onnx)
+    if graph.rests:
+        assert open_stages is not None, "whoever exports for a runtime without branches says what joins the stages"
+        runner = prove_stages(graph, golden.images, settings, open_graph, open_stages)
+    with runner:
         parity = compare(
             golden,
             runner,
@@ -294,6 +348,11 @@ def _manifest(
         cost=strict_json.plain(graph.cost) | ({"ladders": strict_json.plain(graph.ladders)} if graph.ladders else {}),
         versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
     )
+
+
+def _shares(counts: Mapping[int, int]) -> str:
+    """`3 runs took budget 0, 15 runs took budget 64`."""
+    return ", ".join(f"{runs} runs took budget {budget}" for budget, runs in counts.items() if runs)
 
 
 def _spec(value: ir.Value) -> TensorSpec:

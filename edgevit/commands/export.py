@@ -75,6 +75,7 @@ _BEGINS = {
     "fold constants": 0.75,
     "simplify": 0.78,
     "build the ladders": 0.8,
+    "build the stages": 0.8,
     "check": 0.82,
     "verify": 0.83,
     "lower": 0.87,

@@ -233,7 +233,8 @@ def test_one_rung_needs_no_branch() -> None:
 REFUSED: list[tuple[RecursiveConfig, dict[str, Any], str]] = [
     (EXPERT, {"budgets": (0, 17)}, "a budget of 17 for 16 tokens; give 0 to 16"),
     (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is"),
-    (EXPERT, {"routing": "adaptive", "target": "rtx"}, "--routing adaptive for target rtx, where an If may cost all"),
+    (EXPERT, {"routing": "adaptive", "target": "openvino"}, "--routing adaptive for target openvino, where an If may"),
+    (EXPERT, {"routing": "adaptive", "target": "rtx", "precision": "fp16"}, "--precision fp16 with --routing adaptive"),
     (EXPERT, {"routing": "adaptive", "precision": "int8", "calibration_data": Path(".")}, "branches stay in fp32"),
     (replace(EXPERT, router="none", thresholds=None), {"routing": "adaptive"}, "for a model without a router"),
 ]  # fmt: skip
