@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 
 from edgevit.errors import InputError, MissingExtra
 
@@ -56,6 +55,8 @@ EXTRAS: tuple[Extra, ...] = (
 
 def installed_version(distribution: str) -> str | None:
     """The version that is installed, None if it is not."""
+    from importlib import metadata  # a quarter of what edgevit takes to import, and few ask
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

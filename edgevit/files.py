@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +44,7 @@ def sha256(data: bytes) -> str:
 
 def scratch_name(path: Path) -> str:
     """A hidden name for what will be renamed to `path`, different each time."""
-    return f".{path.name}.{secrets.token_hex(4)}.partial"
+    return f".{path.name}.{os.urandom(4).hex()}.partial"
 
 
 def write_synced(path: Path, data: bytes) -> None:

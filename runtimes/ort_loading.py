@@ -37,7 +37,7 @@ def load_mapped(
 
     Args:
         weights: where they are, or will be.
-        read_model: the serialized graph, its hash checked; called only if it is needed.
+        read_model: the serialized graph, its hash checked; called once, and only if it is needed.
         initializers: other values for constants of the graph.
         threads: within one operator.
         profile_prefix: of the file that `end_profiling` writes.
@@ -49,9 +49,11 @@ def load_mapped(
         InputError: the graph does not load either way.
     """
     found = weights.find(library_build())
+    model: bytes | None = None
     reason = ""
     if found is None:
-        found, reason = _made(weights, read_model(), threads)
+        model = read_model()
+        found, reason = _made(weights, model, threads)
     if found is not None:
         try:
             graph = with_constants(found.graph, initializers)
@@ -60,8 +62,8 @@ def load_mapped(
             reason = str(error)  # and if that was an initializer, loading without says it again
         else:
             return session, MAPPED
-    model = with_constants(read_model(), initializers)
-    return new_session(model, [CPU], threads, profile_prefix=profile_prefix), f"in memory: {reason}"
+    graph = with_constants(read_model() if model is None else model, initializers)
+    return new_session(graph, [CPU], threads, profile_prefix=profile_prefix), f"in memory: {reason}"
 
 
 def _made(weights: MappedWeights, model: bytes, threads: int | None) -> tuple[Mapped | None, str]:

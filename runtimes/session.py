@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
@@ -25,10 +25,12 @@ from edgevit.targets import target_named
 from ._softmax import softmax as _softmax
 from ._traces import checked_tokens, traced
 from .choose import open_runner
-from .deadline import RUNTIME, Contract, open_capped, promise
 from .fallback import BUILDS_AT_START, Health, PassedOver, computed_in, first_that_starts, rungs
 from .prediction import MergingTrace, Prediction, RoutingTrace, Timings
 from .tuned import Tuned, tuned
+
+if TYPE_CHECKING:
+    from .deadline import Contract
 
 __all__ = ["Session", "load"]
 
@@ -103,6 +105,8 @@ def load(
 
 def _within(bundle: Bundle, deadline_ms: float, min_tokens: int, runtime: str, threads: int | None) -> Session:
     """A session that keeps a deadline; no other runtime stands in, since nothing was measured of it."""
+    from .deadline import RUNTIME, open_capped, promise  # a session without one does not wait for it
+
     name = target_named(bundle.manifest.target).runtime if runtime == "auto" else runtime
     if name != RUNTIME:
         raise InputError(

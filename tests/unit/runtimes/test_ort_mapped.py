@@ -199,6 +199,18 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_bundle_runs(bundle, mod
         np.testing.assert_array_equal(logits, plain(IMAGE)["logits"])
 
 
+def test_the_graph_is_read_once_where_its_weights_cannot_be_mapped(bundle, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    reads = []
+
+    def read() -> bytes:
+        reads.append(GRAPH_NAME)
+        return bundle.read(GRAPH_NAME)
+
+    with OrtRunner(read, threads=1, weights=MappedWeights(bundle)):
+        assert reads == [GRAPH_NAME]
+
+
 def test_a_file_in_the_place_of_the_folder_is_said_and_the_bundle_runs(bundle):
     device_dir(bundle).write_text("in the way")
     _, how = answer(runner_of(bundle))
