@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -19,10 +19,12 @@ from edgevit.spec import TensorSpec
 
 _TYPES = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "int64": "INT64", "bfloat16": "BF16"}
 
+Answer = Callable[[np.ndarray], dict[str, np.ndarray]]
+
 
 @dataclass
 class SimulatedLibrary:
-    """One of the two libraries, with one engine that it knows how to load.
+    """One of the two libraries, with the engine that it takes any bytes for, and others that it knows by theirs.
 
     Attributes:
         device: computes.
@@ -37,13 +39,14 @@ class SimulatedLibrary:
         suboptimal: whether TensorRT-RTX says so.
         capturable: whether its engine can become a CUDA graph.
         fails_running: whether the engine refuses to be enqueued.
+        others: tensors and answer of other engines, by their bytes.
         loaded: the bytes of every engine that it was given.
         host_code_allowed: for each, whether host code was.
     """
 
     device: SimulatedDevice
     tensors: Sequence[tuple[bool, TensorSpec]]
-    answer: Callable[[np.ndarray], dict[str, np.ndarray]]
+    answer: Answer
     name: str = "tensorrt"
     version: str = "10.3.0"
     complaint: str = ""
@@ -53,6 +56,7 @@ class SimulatedLibrary:
     suboptimal: bool = False
     capturable: bool = True
     fails_running: bool = False
+    others: Mapping[bytes, tuple[Sequence[tuple[bool, TensorSpec]], Answer]] = field(default_factory=dict)
     loaded: list[bytes] = field(default_factory=list)
     host_code_allowed: list[bool] = field(default_factory=list)
 
@@ -76,18 +80,19 @@ class SimulatedLibrary:
         DataType = enum.Enum("DataType", sorted(_TYPES.values()))  # type: ignore[misc]
 
         class Engine:
-            def __init__(self, logger: Any) -> None:
+            def __init__(self, logger: Any, serialized: bytes) -> None:
                 self.logger = logger
-                self.num_io_tensors = len(library.tensors)
+                self.tensors, self.answer = library.others.get(serialized, (library.tensors, library.answer))
+                self.num_io_tensors = len(self.tensors)
 
             def create_execution_context(self) -> Context:
                 return Context(self)
 
             def get_tensor_name(self, number: int) -> str:
-                return library.tensors[number][1].name
+                return self.tensors[number][1].name
 
             def _spec(self, name: str) -> tuple[bool, TensorSpec]:
-                return next(entry for entry in library.tensors if entry[1].name == name)
+                return next(entry for entry in self.tensors if entry[1].name == name)
 
             def get_tensor_shape(self, name: str) -> list[int]:
                 return list(self._spec(name)[1].shape)
@@ -116,7 +121,7 @@ class SimulatedLibrary:
                     return False
                 # What a kernel reads is fixed when it is begun; when it reads it, when it runs.
                 addresses = dict(self.addresses)
-                library.device.begin(stream_handle, "execute", lambda: library.compute(addresses), 50_000)
+                library.device.begin(stream_handle, "execute", lambda: _compute(self.engine, addresses), 50_000)
                 return True
 
         class Runtime:
@@ -136,7 +141,7 @@ class SimulatedLibrary:
                     self.logger.log(Severity.ERROR, library.complaint)  # type: ignore[attr-defined]
                     self.logger.log(Severity.INFO, "not to be told")  # type: ignore[attr-defined]
                     return None
-                return Engine(self.logger)
+                return Engine(self.logger, serialized_engine)
 
         module.ILogger, module.TensorIOMode, module.DataType, module.Runtime = ILogger, TensorIOMode, DataType, Runtime
         if self.name == "tensorrt":
@@ -146,13 +151,6 @@ class SimulatedLibrary:
         if self.name != "tensorrt" or not self.capturable:
             Context.is_stream_capturable = lambda context, stream: library.capturable  # type: ignore[attr-defined]
         return module
-
-    def compute(self, addresses: dict[str, int]) -> None:
-        """Read the image where it lies, and write the outputs where they belong."""
-        arrays = {spec.name: _at(addresses[spec.name], spec) for _, spec in self.tensors}
-        image = next(arrays[spec.name] for is_input, spec in self.tensors if is_input)
-        for name, value in self.answer(image.copy()).items():
-            arrays[name][...] = value
 
     def _add_rtx(self, module: Any) -> None:
         class EngineValidity(enum.Enum):
@@ -168,6 +166,14 @@ class SimulatedLibrary:
 
         module.EngineValidity, module.EngineInvalidityDiagnostics = EngineValidity, EngineInvalidityDiagnostics
         module.Runtime.get_engine_validity = validity
+
+
+def _compute(engine: Any, addresses: dict[str, int]) -> None:
+    """Read the image where it lies, and write the outputs where they belong."""
+    arrays = {spec.name: _at(addresses[spec.name], spec) for _, spec in engine.tensors}
+    image = next(arrays[spec.name] for is_input, spec in engine.tensors if is_input)
+    for name, value in engine.answer(image.copy()).items():
+        arrays[name][...] = value
 
 
 def _at(address: int, spec: TensorSpec) -> np.ndarray:
