@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,12 @@ import torch
 from edgevit import strict_json
 from edgevit.bundle import GOLDEN_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
-from edgevit.errors import CheckFailed, InputError
+from edgevit.errors import CheckFailed
 from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
-from edgevit.models.deploy import default_routing, deploy, reduction_spec, routing_spec
-from edgevit.models.recursive import RecursiveViT
+from edgevit.models.deploy import deploy, reduction_spec
 from edgevit.models.source import ModelSource
-from edgevit.models.thresholds import even_odds, with_thresholds
 from edgevit.npz import pack_arrays
-from edgevit.parity import Golden, Parity, compare
+from edgevit.parity import Parity
 from edgevit.runner import Runner
 from edgevit.spec import RoutingSpec, TensorSpec
 from edgevit.targets import target_named
@@ -32,6 +30,7 @@ from .adaptive_parts import trace_parts
 from .caps import add_caps
 from .check import check_graph
 from .cost import count
+from .decide import decided, in_stages, routing_of
 from .finished import Graph
 from .fold_constants import fold_constants
 from .fuse_attention import OPSET_OF_ATTENTION, fuse_attention
@@ -39,7 +38,7 @@ from .golden import verification_inputs
 from .lowered import lowered
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
-from .prove_stages import OpenStages, prove_stages, served
+from .prove_stages import OpenStages
 from .reference import golden_samples
 from .rows import keep_rows
 from .scale_queries import scale_queries
@@ -49,14 +48,13 @@ from .share_weights import share_weights, strip_notes
 from .simplify import simplified
 from .stages import stages
 from .trace import trace
+from .verify import verified
 
 __all__ = ["Graph", "OpenGraph", "build_graph", "export_bundle"]
 
 # ONNX bytes to a runner, not yet entered; passed in, since the exporter knows no runtime.
 OpenGraph = Callable[[bytes], Runner]
 _Report = Callable[[str], None]
-_LAZY_BRANCHES: tuple[str, ...] = ("ort",)  # runtimes seen to run only the branch taken
-_IN_STAGES: tuple[str, ...] = ("trt", "trt-rtx")  # runtimes for which the host chooses between graphs instead
 
 
 def export_bundle(
@@ -88,17 +86,14 @@ def export_bundle(
     """
     say = report or _silent
     check_output(output, force=force)
-    source = _decided(source, settings, note or _silent)
+    source = decided(source, settings, note or _silent)
     graph = build_graph(source, settings, say, open_graph, note)
     say("verify")
     names, images = verification_inputs(source.preprocess)
     golden = golden_samples(source.module, graph.routing, names, images)
     parity, runtime = None, ""
     if settings.verify:
-        parity, runtime = _verified(graph, golden, settings, open_graph, open_stages)
-        if graph.rests and note is not None:
-            counts = served(graph, images, open_graph)
-            note(f"on the golden inputs {_shares(counts)}; each budget was also run filled to its last token")
+        parity, runtime = verified(graph, golden, settings, open_graph, open_stages, note or _silent)
     files = {}
     state = output.with_name(f".{output.name}.ranges.npz")  # what an interrupted export goes on from
     if settings.precision != "fp32":
@@ -141,8 +136,8 @@ def build_graph(
         CheckFailed: the graph breaks a rule.
     """
     say = report or _silent
-    source = _decided(source, settings, _silent)
-    routing = _routing(source, settings, note or _silent)
+    source = decided(source, settings, _silent)
+    routing = routing_of(source, settings, note or _silent)
     adaptive = routing if routing is not None and routing.mode == "adaptive" else None
     shape = (settings.batch_size, 3, source.preprocess.height, source.preprocess.width)
 
@@ -161,7 +156,7 @@ def build_graph(
     elif settings.simplify:
         say("leave out simplify: without verification nothing shows that it does no harm")
     cost, ladders = None, None
-    if adaptive and _staged(settings):
+    if adaptive and in_stages(settings):
         return _in_stages(model, source, adaptive, settings, say)
     if adaptive:
         say("build the ladders")
@@ -221,72 +216,6 @@ def _in_stages(
     )
 
 
-def _staged(settings: ExportSettings) -> bool:
-    """Whether adaptive routing is for the host to dispatch, between graphs."""
-    return target_named(settings.target).runtime in _IN_STAGES
-
-
-def _decided(source: ModelSource, settings: ExportSettings, note: _Report) -> ModelSource:
-    """The source with the thresholds that were asked for, or that stand for none where the rule needs some."""
-    model, thresholds = source.module, settings.thresholds
-    if not isinstance(model, RecursiveViT) or model.config.router != "expert_choice":
-        if thresholds is not None:
-            raise InputError("thresholds are for an expert-choice router, which this model has not; leave them out")
-        return source
-    by_threshold = settings.routing == "adaptive" or settings.selection == "threshold"
-    if thresholds is None and by_threshold and model.config.thresholds is None:
-        thresholds = even_odds(model)
-        note(
-            f"{source.name} has no calibrated thresholds: a step takes the patches that its router finds more likely "
-            "than not; edgevit calibrate sets others"
-        )
-    return source if thresholds is None else dataclasses.replace(source, module=with_thresholds(model, thresholds))
-
-
-def _routing(source: ModelSource, settings: ExportSettings, note: _Report) -> RoutingSpec | None:
-    """How the graph routes: as asked for, or as model and target suggest."""
-    target = target_named(settings.target)
-    branches = target.runtime in _LAZY_BRANCHES
-    mode = settings.routing or default_routing(source.module, settings.selection, branches=branches)
-    routing = routing_spec(source.module, mode, settings.selection)
-    rule = None if routing is None else routing.selection
-    if settings.thresholds is not None and rule != "threshold":
-        raise InputError(
-            f"--thresholds with --routing {mode}, which takes a fixed count; use --routing adaptive, or mask with "
-            "--selection threshold"
-        )
-    if settings.calibration_data is not None and mode != "adaptive" and settings.precision == "fp32":
-        raise InputError(
-            f"--calibration-data chooses rungs and ranges, and an export in fp32 as {mode} has neither; leave it out"
-        )
-    calibrated = isinstance(source.module, RecursiveViT) and source.module.config.thresholds is not None
-    if calibrated and settings.routing is None and rule == "top-k" and settings.selection is None:
-        note(
-            f"{source.name} follows the picture by its thresholds; for {target.name} it becomes {mode} with a fixed "
-            f"count, another rule: --routing {'adaptive' if _staged(settings) else 'mask --selection threshold'} keeps "
-            "its own"
-        )
-    if mode == "adaptive" and settings.precision != "fp32" and not branches:
-        raise InputError(
-            f"--precision {settings.precision} with --routing adaptive for target {target.name}; there use --routing "
-            "mask, or topk for expert choice"
-        )
-    if mode == "adaptive" and _staged(settings):
-        if settings.precision != "fp32":
-            raise InputError(
-                f"--precision {settings.precision} with --routing adaptive for target {target.name}, whose stages are "
-                "in fp32; use --routing mask, or topk for expert choice"
-            )
-    elif mode == "adaptive" and not branches:
-        raise InputError(
-            f"--routing adaptive for target {target.name}, where an If may cost all its branches; use --routing mask, "
-            "or topk for expert choice"
-        )
-    if mode != "adaptive" and settings.budgets is not None:
-        raise InputError(f"--budgets are the rungs of --routing adaptive, this export is {mode}; leave them out")
-    return routing
-
-
 def _shorter(model: ir.Model) -> ir.Model:
     candidate = simplified(model)
     if candidate is None:
@@ -295,31 +224,6 @@ def _shorter(model: ir.Model) -> ir.Model:
     strip_notes(candidate)
     share_weights(candidate)
     return candidate
-
-
-def _verified(
-    graph: Graph, golden: Golden, settings: ExportSettings, open_graph: OpenGraph, open_stages: OpenStages | None
-) -> tuple[Parity, str]:
-    """Run the artefact, not the module, against the reference; the parity and what ran it."""
-    runner = open_graph(graph.onnx)
-    if graph.rests:
-        assert open_stages is not None, "whoever exports for a runtime without branches says what joins the stages"
-        runner = prove_stages(graph, golden.images, settings, open_graph, open_stages)
-    with runner:
-        parity = compare(
-            golden,
-            runner,
-            settings.atol,
-            settings.rtol,
-            tokens=graph.reduction.tokens[-1] if graph.reduction is not None else None,
-        )
-        facts = runner.facts
-    if not parity.passed:
-        more = f" (and {len(parity.faults) - 1} more faults)" if len(parity.faults) > 1 else ""
-        raise CheckFailed(
-            f"the exported graph does not answer as its source: {parity.faults[0]}{more}; no bundle written"
-        )
-    return parity, " ".join(str(facts[key]) for key in ("runtime", "version", "provider") if key in facts)
 
 
 def _manifest(
@@ -348,11 +252,6 @@ def _manifest(
         cost=strict_json.plain(graph.cost) | ({"ladders": strict_json.plain(graph.ladders)} if graph.ladders else {}),
         versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
     )
-
-
-def _shares(counts: Mapping[int, int]) -> str:
-    """`3 runs took budget 0, 15 runs took budget 64`."""
-    return ", ".join(f"{runs} runs took budget {budget}" for budget, runs in counts.items() if runs)
 
 
 def _spec(value: ir.Value) -> TensorSpec:

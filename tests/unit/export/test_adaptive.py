@@ -235,7 +235,6 @@ REFUSED: list[tuple[RecursiveConfig, dict[str, Any], str]] = [
     (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is"),
     (EXPERT, {"routing": "adaptive", "target": "openvino"}, "--routing adaptive for target openvino, where an If may"),
     (EXPERT, {"routing": "adaptive", "target": "rtx", "precision": "fp16"}, "--precision fp16 with --routing adaptive"),
-    (EXPERT, {"routing": "adaptive", "precision": "int8", "calibration_data": Path(".")}, "branches stay in fp32"),
     (replace(EXPERT, router="none", thresholds=None), {"routing": "adaptive"}, "for a model without a router"),
 ]  # fmt: skip
 
