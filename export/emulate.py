@@ -34,7 +34,7 @@ def emulated(model: ir.Model) -> ir.Model:
     Q/DQ stays as it is, with what comes out of it rounded.
 
     Args:
-        model: what `lower` made, or any other graph without branches.
+        model: what `lower` made, or any other graph; what it has of branches holds no halves.
     """
     typed = with_shapes(model)
     types = {str(v.name): v.dtype for node in typed.graph for v in node.outputs if v.dtype in _HALVES}

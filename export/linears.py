@@ -60,8 +60,8 @@ class Linear:
 
 
 def linears_of(model: ir.Model) -> tuple[Linear, ...]:
-    """Every MatMul and Gemm of the main graph whose right side is a float32 initializer of two dimensions."""
-    return tuple(linear for node in model.graph if (linear := _linear(node)) is not None)
+    """Every MatMul and Gemm, those in branches too, whose right side is a float32 initializer of two dimensions."""
+    return tuple(linear for node in model.graph.all_nodes() if (linear := _linear(node)) is not None)
 
 
 def activations_of(model: ir.Model) -> frozenset[str]:

@@ -18,6 +18,7 @@ from .calibration import calibration_batches, calibration_paths
 from .check import check_graph
 from .cost import count
 from .finished import Graph
+from .fullest import fullest
 from .precision import with_precision
 from .precision_report import PrecisionReport
 from .ranges import OpenGraph
@@ -75,12 +76,12 @@ def lowered(
     if report.retries:
         parts = ", ".join(retry.part for retry in report.retries)
         note(f"{settings.precision} answered as fp32 only with these in a higher precision: {parts}")
-    shaped = with_shapes(model)
-    check_graph(shaped)
+    check_graph(with_shapes(model), branches=graph.ladders is not None)
+    worst = count(with_shapes(fullest(model)))
     lower = dataclasses.replace(
         graph,
         onnx=ir.to_proto(model).SerializeToString(deterministic=True),
         precision=require_precision(model, settings.precision),
-        cost=count(shaped),
+        cost=dataclasses.replace(worst, nodes=model.graph.num_nodes()),
     )
     return lower, report

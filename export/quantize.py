@@ -28,11 +28,12 @@ import onnx_ir as ir
 
 from edgevit.errors import InputError
 
+from .fullest import fullest
 from .linears import Linear, deciding, linears_of
 from .products import shape_of
 from .ranges import Ranges
+from .rung_names import without_rung
 from .shapes import with_shapes
-from .watched import refuse_branches
 from .write_int8 import Activations, Int8Writer
 
 __all__ = ["Quantized", "quantize_linears"]
@@ -47,7 +48,7 @@ class Quantized:
     """What was made int8.
 
     Attributes:
-        linears: products of an activation with a weight in the graph.
+        linears: products of an activation with a weight in the graph, that of all rungs counted once.
         quantized: how many of them multiply in int8 now.
         kept: the others, `name: reason`, in graph order.
     """
@@ -70,11 +71,12 @@ def quantize_linears(
 
     A weight is rounded once, per output channel, and stored once as int8 whatever the number of recursion steps that
     use it; so either all its uses are int8 or none is. An activation has one scale for each time it is made, so one a
-    recursion step, and is rounded once if several linears read it. What answers or chooses tokens stays float.
+    recursion step, and is rounded once if several linears read it. What answers or chooses tokens stays float. The
+    rungs of a step have the scales of the step and its stored weights in common.
 
     Args:
-        model: opset 20 or less, without branches.
-        ranges: measured on this graph.
+        model: opset 20 or less.
+        ranges: measured on this graph, if it has branches on `fullest` of it.
         activations: `int8` symmetric; or `uint8` with a zero point, which TensorRT refuses.
         reduce_range: round weights to 7 bits. On an x86 CPU with AVX2 but without VNNI the sum of two products of 8
             bits overflows the 16 bits it is kept in.
@@ -83,20 +85,21 @@ def quantize_linears(
             histogram was measured (`activations_of`), for others the largest one seen.
 
     Raises:
-        InputError: an opset above 20, branches, ranges of another graph, or a name in `keep` that is no linear.
+        InputError: an opset above 20, ranges of another graph, or a name in `keep` that is no linear.
     """
-    refuse_branches(model)
     opset = model.opset_imports.get("", 0)
     if opset > _NEWEST_OPSET:
         raise InputError(f"int8 is for graphs of opset {_NEWEST_OPSET} or less, got {opset}; export with --opset 20")
-    linears = linears_of(model)
-    kept = _kept(model, linears, ranges, keep)
-    ranks = {value.name: len(shape_of(value)) for node in with_shapes(model).graph for value in node.outputs}
+    whole = fullest(model)
+    linears = linears_of(whole)
+    kept = _kept(whole, linears, ranges, keep)
+    shaped = with_shapes(model).graph.all_nodes()
+    ranks = {value.name: len(shape_of(value)) for node in shaped for value in node.outputs}
     writer = Int8Writer(model, activations, reduce_range=reduce_range)
-    for linear in linears:
-        if linear.name in kept:
+    for linear in linears_of(model):
+        if without_rung(linear.name) in kept:
             continue
-        name = str(linear.activation.name)
+        name = without_rung(linear.activation.name)
         largest = (clip or _usual_clip)(ranges, name)
         low, high = max(ranges.smallest[name], -largest), min(ranges.biggest[name], largest)
         writer.write(linear, (low, high), ranks[linear.node.outputs[0].name])

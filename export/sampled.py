@@ -15,6 +15,7 @@ from edgevit.runner import Runner
 
 from .drift import Deviation, Drift
 from .emulate import emulated
+from .fullest import fullest
 from .watch_points import exposed, picking_values, watched_values
 
 __all__ = ["climb", "sampled"]
@@ -43,7 +44,9 @@ def climb(
     *,
     emulate: bool,
 ) -> Drift:
-    """Run a lowered graph, as it is, and compare what each part gives with the numbers in its record.
+    """Run a lowered graph and compare what each part gives with the numbers in its record.
+
+    It is run as it is; one with branches in its last rungs (`fullest`), as it was when its record was made.
 
     Args:
         graph: of its bundle.
@@ -55,7 +58,7 @@ def climb(
     Returns:
         The rungs; scores are told by the record alone.
     """
-    model = ir.from_proto(onnx.load_from_string(graph))
+    model = fullest(ir.from_proto(onnx.load_from_string(graph)))
     model = emulated(model) if emulate else model
     order = {str(value.name): index for index, node in enumerate(model.graph) for value in node.outputs}
     samples = [sample for sample in record.sampled if sample.value in order]

@@ -8,10 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from .linears import Linear
+from .rung_names import rung_suffix
 
 __all__ = ["Activations", "Int8Writer", "activation_scale", "rounded_weight"]
 
 Activations = Literal["int8", "uint8"]
+_Here = tuple[ir.Graph, ir.Value]  # a value as it is seen in one graph or branch
 _LEVELS = 127
 _ROW = 3  # dimensions of a bias that no Gemm takes
 _LEVELS_REDUCED = 64  # two products of at most 255 x 64 fit into 16 bits with a sign
@@ -38,7 +40,9 @@ class Int8Writer:
     """Makes linears of one graph int8, and remembers what it has stored already.
 
     Args:
-        model: its main graph is changed in place.
+        model: it is changed in place. Weights lie in its main graph, once for all branches. A branch rounds by nodes
+            and scales of its own: ONNX Runtime makes an int8 product of what it finds in one graph, and of that only
+            weights may lie outside.
         activations: type of the rounded activations.
         reduce_range: whether weights are rounded to 7 bits.
     """
@@ -46,9 +50,10 @@ class Int8Writer:
     def __init__(self, model: ir.Model, activations: Activations, *, reduce_range: bool) -> None:
         self._graph = model.graph
         self._activations, self._reduce_range = activations, reduce_range
-        self._names = {str(node.name) for node in self._graph}
-        self._inputs: dict[ir.Value, ir.Value] = {}  # float activation to the same, rounded
-        self._weights: dict[ir.Value, ir.Value] = {}
+        self._names = {str(node.name) for node in self._graph.all_nodes()}
+        self._inputs: dict[_Here, ir.Value] = {}  # float activation to the same, rounded
+        self._weights: dict[_Here, ir.Value] = {}
+        self._stored: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # float weight to its int8 and its scales
         self._left_behind: list[ir.Value] = []
 
     def write(self, linear: Linear, span: tuple[float, float], rank: int) -> None:
@@ -74,29 +79,32 @@ class Int8Writer:
                 self._graph.initializers.pop(str(value.name), None)
 
     def _rounded_input(self, linear: Linear, span: tuple[float, float]) -> ir.Value:
-        value = linear.activation
-        if value not in self._inputs:
+        value, here = linear.activation, (_graph_of(linear.node), linear.activation)
+        if here not in self._inputs:
             scale, zero = activation_scale(*span, self._activations)
             # A zero point of 0 is the same for all activations; it stands there for its type.
             zero_name = f"zero_{self._activations}" if zero == 0 else f"{value.name}_zero"
-            parameters = [self._store(f"{value.name}_scale", scale), self._store(zero_name, zero)]
+            named = ((f"{value.name}_scale", scale), (zero_name, zero))
+            parameters = [self._store(name, number, here[0]) for name, number in named]
             small = self._node("QuantizeLinear", [value, *parameters], linear.node, f"{value.name}_quantized")
-            self._inputs[value] = self._node(
+            self._inputs[here] = self._node(
                 "DequantizeLinear", [small, *parameters], linear.node, f"{value.name}_dequantized"
             )
-        return self._inputs[value]
+        return self._inputs[here]
 
     def _rounded_weight(self, linear: Linear) -> ir.Value:
-        weight = linear.weight
-        if weight not in self._weights:
-            rounded, scales = rounded_weight(linear.matrix, reduce_range=self._reduce_range)
-            stored = self._store(f"{weight.name}_int8", rounded)
-            scale = self._store(f"{weight.name}_scale", scales)
-            self._weights[weight] = self._node(
-                "DequantizeLinear", [stored, scale], linear.node, f"{weight.name}_dequantized", {"axis": 1}
+        weight, graph = linear.weight, _graph_of(linear.node)
+        if (graph, weight) not in self._weights:
+            if weight not in self._stored:
+                rounded, scales = rounded_weight(linear.matrix, reduce_range=self._reduce_range)
+                stored = self._store(f"{weight.name}_int8", rounded), self._store(f"{weight.name}_scale", scales)
+                self._stored[weight] = stored
+                self._left_behind.append(weight)
+            output = self._name_in(graph, f"{weight.name}_dequantized")
+            self._weights[graph, weight] = self._node(
+                "DequantizeLinear", list(self._stored[weight]), linear.node, output, {"axis": 1}
             )
-            self._left_behind.append(weight)
-        return self._weights[weight]
+        return self._weights[graph, weight]
 
     def _replace_gemm(self, linear: Linear, left: ir.Value, right: ir.Value) -> None:
         """Write a Gemm as MatMul and Add, since its bias has to come out of it."""
@@ -126,7 +134,7 @@ class Int8Writer:
         old = node.outputs[0]
         name, result.shape, result.type = old.name, old.shape, old.type
         old.replace_all_uses_with(result, replace_graph_outputs=True)
-        self._graph.remove(node, safe=True)
+        _graph_of(node).remove(node, safe=True)
         result.name = name
 
     def _add_row(self, place: ir.Node, product: ir.Value, bias: ir.Value, rank: int) -> ir.Value:
@@ -135,7 +143,8 @@ class Int8Writer:
         if not _is_stored(bias):
             return self._node("Add", [product, bias], place, f"{name}_biased")
         total = self._node("Add", [product, self._row(bias, rank)], place, f"{name}_biased")
-        axes = self._store("int8_squeezed", np.arange(_ROW - rank))
+        # Shapes are inferred in a branch without a look at the numbers outside.
+        axes = self._store("int8_squeezed", np.arange(_ROW - rank), _graph_of(place))
         return self._node("Squeeze", [total, axes], place, f"{name}_squeezed")
 
     def _row(self, bias: ir.Value, rank: int) -> ir.Value:
@@ -155,7 +164,7 @@ class Int8Writer:
         attributes: dict[str, int] | None = None,
     ) -> ir.Value:
         """Put a node before `place`, named after the same module; its result."""
-        name = stem = f"{str(place.name).rpartition('/')[0]}/{operator}"
+        name = stem = f"{str(place.name).rpartition('/')[0]}/{operator}{rung_suffix(place.name)}"
         number = 0
         while name in self._names:
             number += 1
@@ -163,17 +172,29 @@ class Int8Writer:
         self._names.add(name)
         node = ir.node(operator, inputs, attributes or {}, name=name)
         node.outputs[0].name = output
-        self._graph.insert_before(place, node)
+        _graph_of(place).insert_before(place, node)
         return node.outputs[0]
 
-    def _store(self, name: str, numbers: np.ndarray) -> ir.Value:
-        """An initializer; one of the same name is the same."""
-        if name not in self._graph.initializers:
+    def _store(self, name: str, numbers: np.ndarray, graph: ir.Graph | None = None) -> ir.Value:
+        """An initializer of the main graph, or of a branch; one of the same name is the same."""
+        graph = graph or self._graph
+        name = self._name_in(graph, name)
+        if name not in graph.initializers:
             tensor = ir.tensor(np.ascontiguousarray(numbers).reshape(numbers.shape), name=name)
-            self._graph.initializers[name] = ir.Value(
+            graph.initializers[name] = ir.Value(
                 name=name, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
             )
-        return self._graph.initializers[name]
+        return graph.initializers[name]
+
+    def _name_in(self, graph: ir.Graph, name: str) -> str:
+        """A name that no branch has in common with another, or with the graph around it."""
+        return name if graph is self._graph else f"{graph.name}/{name}"
+
+
+def _graph_of(node: ir.Node) -> ir.Graph:
+    """The graph or the branch that a node is in."""
+    assert isinstance(node.graph, ir.Graph), "a linear is part of a graph"
+    return node.graph
 
 
 def _is_stored(value: ir.Value) -> bool:
