@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from .placing import Placing, named_after
+from .placing import Placing, drop_unused
 from .shapes import Shape, known_shapes
 
 __all__ = ["OPSET_OF_ATTENTION", "fuse_attention"]
@@ -31,7 +31,6 @@ class _Found:
         split: what takes them apart, heads in a dimension of their own.
         scale: of the scores.
         mask: added to the scores; None for none.
-        softmax: of the scores.
         result: B x L x H x d, the heads side by side again.
     """
 
@@ -39,7 +38,6 @@ class _Found:
     split: ir.Node
     scale: float
     mask: ir.Value | None
-    softmax: ir.Node
     result: ir.Value
 
 
@@ -52,12 +50,13 @@ def fuse_attention(model: ir.Model) -> None:
         model: finished, of opset 23 or later.
     """
     shapes = known_shapes(model)
-    for graph in model.graphs():
-        _fuse(graph, shapes)
+    placings = [_fuse(graph, shapes) for graph in model.graphs()]
+    drop_unused(model)
+    for to in placings:
+        to.name()
 
 
-def _fuse(graph: ir.Graph | ir.Function, shapes: Mapping[str, Shape]) -> None:
-    assert isinstance(graph, ir.Graph), "edgevit writes no functions"
+def _fuse(graph: ir.Graph, shapes: Mapping[str, Shape]) -> Placing:
     to = Placing(graph, "attention")
     masks: dict[ir.Value, ir.Value] = {}
     for softmax in [node for node in graph if node.op_type == "Softmax"]:
@@ -67,15 +66,14 @@ def _fuse(graph: ir.Graph | ir.Function, shapes: Mapping[str, Shape]) -> None:
         batch, heads, length, size = shapes[str(found.split.outputs[0].name)]
         to.before(softmax)
         beside = to.constant([batch, length, 3 * heads * size])
-        packed = to.op(named_after(softmax, "Reshape"), "Reshape", found.packed, beside)
+        packed = to.op("Reshape", found.packed, beside)
         if length == 1:
             bounds = (to.constant([number]) for number in (2 * heads * size, 3 * heads * size, 2))
-            attended = to.op(named_after(softmax, "Slice"), "Slice", packed, *bounds)
+            attended = to.op("Slice", packed, *bounds)
         else:
-            thirds = to.ops(named_after(softmax, "Split"), "Split", 3, packed, axis=2, num_outputs=3)
-            mask = () if found.mask is None else (_square(to, softmax, found.mask, length, shapes, masks),)
+            thirds = to.ops("Split", 3, packed, axis=2, num_outputs=3)
+            mask = () if found.mask is None else (_square(to, found.mask, length, shapes, masks),)
             attended = to.op(
-                named_after(softmax, "Attention"),
                 "Attention",
                 *thirds,
                 *mask,
@@ -83,22 +81,22 @@ def _fuse(graph: ir.Graph | ir.Function, shapes: Mapping[str, Shape]) -> None:
                 kv_num_heads=heads,
                 scale=found.scale,
             )
-        _put(to, attended, found.result, softmax, (batch, length, heads, size))
+        _put(to, attended, found.result, [batch, length, heads, size])
+    return to
 
 
-def _put(to: Placing, attended: ir.Value, result: ir.Value, softmax: ir.Node, by_heads: Shape) -> None:
+def _put(to: Placing, attended: ir.Value, result: ir.Value, by_heads: list[int]) -> None:
     """Let B x L x D stand for B x L x H x d, which as a rule is only reshaped."""
     for node, place in list(result.uses()):
         if node.op_type == "Reshape":
             node.replace_input_with(place, attended)
     if result.uses() or result.is_graph_output():
-        apart = to.op(named_after(softmax, "Reshape"), "Reshape", attended, to.constant(list(by_heads)))
+        apart = to.op("Reshape", attended, to.constant(by_heads))
         result.replace_all_uses_with(apart, replace_graph_outputs=True)
 
 
 def _square(
     to: Placing,
-    softmax: ir.Node,
     mask: ir.Value,
     length: int,
     shapes: Mapping[str, Shape],
@@ -108,7 +106,7 @@ def _square(
     if mask not in masks:
         batch, heads, queries, keys = shapes[str(mask.name)]
         rows = to.constant([batch, heads, length, keys])
-        masks[mask] = mask if queries == length else to.op(named_after(softmax, "Expand"), "Expand", mask, rows)
+        masks[mask] = mask if queries == length else to.op("Expand", mask, rows)
     return masks[mask]
 
 
@@ -130,7 +128,7 @@ def _found(softmax: ir.Node) -> _Found | None:
     packed, _ = _operands(laid_out, "Reshape")
     if packed is None:
         return None
-    return _Found(packed, split, scale, mask, softmax, turned.outputs[0])
+    return _Found(packed, split, scale, mask, turned.outputs[0])
 
 
 def _parts_of_sum(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Placing", "drop_unused", "named_after"]
+__all__ = ["Placing", "drop_unused"]
 
 
 class Placing:
@@ -25,25 +25,29 @@ class Placing:
         self._graph = graph
         self._purpose = purpose
         self._anchor: ir.Node | None = None
-        self._names = {node.name for node in graph}
+        self._placed: list[tuple[ir.Node, str]] = []
         self._constants: dict[tuple[int, ...], ir.Value] = {}
 
     def before(self, node: ir.Node) -> None:
-        """From here on put everything before this node."""
+        """From here on put everything before this node, and name it after this node's module and rung."""
         self._anchor = node
 
-    def op(self, name: str, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         """The output of a new node."""
-        (value,) = self.ops(name, op_type, 1, *inputs, **attributes)
+        (value,) = self.ops(op_type, 1, *inputs, **attributes)
         return value
 
-    def ops(self, name: str, op_type: str, outputs: int, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+    def ops(self, op_type: str, outputs: int, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
         """The outputs of a new node."""
-        assert self._anchor is not None, "first say where"
-        node = ir.node(op_type, list(inputs), attributes, num_outputs=outputs, name=self._unused(name))
+        anchor = self._anchor
+        assert anchor is not None, "first say where"
+        # A name of its own for now: that of the node it replaces is free when that is gone.
+        node = ir.node(op_type, list(inputs), attributes, num_outputs=outputs)
+        node.name = self._temporary(len(self._placed))
         for index, value in enumerate(node.outputs):
             value.name = f"{node.name}:{index}"
-        self._graph.insert_before(self._anchor, node)
+        self._graph.insert_before(anchor, node)
+        self._placed.append((node, _named_after(anchor, op_type)))
         return tuple(node.outputs)
 
     def constant(self, numbers: list[int]) -> ir.Value:
@@ -62,16 +66,29 @@ class Placing:
             self._constants[key] = value
         return self._constants[key]
 
-    def _unused(self, name: str) -> str:
-        free, number = name, 0
-        while free in self._names:
-            number += 1
-            free = f"{name}_{number}"
-        self._names.add(free)
-        return free
+    def name(self) -> None:
+        """Give what was put in, as far as it is still there, the names that are free by now."""
+        placed = {node for node, _ in self._placed}
+        taken = {node.name for node in self._graph if node not in placed}
+        for node, wanted in self._placed:
+            if node.graph is None:
+                continue
+            stem, at, rung = wanted.partition("@") if "@" in wanted.rpartition("/")[2] else (wanted, "", "")
+            name, number = wanted, 0
+            while name in taken:
+                number += 1
+                name = f"{stem}_{number}{at}{rung}"
+            taken.add(name)
+            for index, value in enumerate(node.outputs):
+                if value.name == f"{node.name}:{index}":  # or it stands for one whose name it took
+                    value.name = f"{name}:{index}"
+            node.name = name
+
+    def _temporary(self, number: int) -> str:
+        return f"{self._graph.name}/{self._purpose}#{number}"
 
 
-def named_after(node: ir.Node, op_type: str) -> str:
+def _named_after(node: ir.Node, op_type: str) -> str:
     """The name of a node of another kind that belongs to the same module, and to the same rung."""
     module, _, own = str(node.name).rpartition("/")
     _, at, rung = own.partition("@")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from .placing import Placing, drop_unused, named_after
+from .placing import Placing, drop_unused
 from .shapes import Shape, known_shapes
 
 __all__ = ["keep_rows"]
@@ -27,8 +27,10 @@ def keep_rows(model: ir.Model) -> None:
         model: finished; its weights stay as they are.
     """
     shapes = known_shapes(model)
-    _Rows(model.graph, shapes, {}).rewrite()
+    rewritten = _Rows(model.graph, shapes, {})
+    rewritten.rewrite()
     drop_unused(model)
+    rewritten.name()
 
 
 class _Rows:
@@ -45,13 +47,15 @@ class _Rows:
         self._shapes = shapes
         self._rows = dict(rows)
         self._to = Placing(graph, "rows")
+        self._branches: list[_Rows] = []
 
     def rewrite(self) -> None:
         for node in list(self._graph):
             self._to.before(node)
             if node.op_type == "If":
                 for branch in (node.attributes["then_branch"], node.attributes["else_branch"]):
-                    _Rows(branch.as_graph(), self._shapes, self._rows).rewrite()
+                    self._branches.append(_Rows(branch.as_graph(), self._shapes, self._rows))
+                    self._branches[-1].rewrite()
             elif node.op_type == "Reshape":
                 self._reshape(node)
             elif node.op_type == "MatMul":
@@ -62,20 +66,35 @@ class _Rows:
                 self._on_rows(node, 1)
             elif node.op_type in _TOGETHER and self._alike(node) and any(value in self._rows for value in node.inputs):
                 self._on_rows(node, 2)
+            elif node.op_type == "Concat" and self._follow_each_other(node):
+                self._on_rows(node, len(node.inputs), axis=0)
+
+    def name(self) -> None:
+        """Name what is new, in branches too."""
+        self._to.name()
+        for branch in self._branches:
+            branch.name()
 
     def _shape(self, value: ir.Value | None) -> Shape:
         return () if value is None else self._shapes.get(str(value.name), ())
 
     def _alike(self, node: ir.Node) -> bool:
-        shapes = {self._shape(value) for value in (*node.inputs, *node.outputs)}
-        return len(shapes) == 1 and len(shapes.pop()) == 3
+        """Whether it takes two numbers of the same token each, or one of them and one for the whole token."""
+        *result, channels = self._shape(node.outputs[0]) or (0,)
+        shapes = [self._shape(value) for value in node.inputs]
+        return len(result) == 2 and all(shape in ((*result, channels), (*result, 1)) for shape in shapes)
 
-    def _of(self, value: ir.Value, node: ir.Node) -> ir.Value:
-        """The rows of a value that a node reads."""
+    def _follow_each_other(self, node: ir.Node) -> bool:
+        """Whether tokens of one image are put behind others of it."""
+        one = all(len(shape) == 3 and shape[0] == 1 for shape in map(self._shape, node.inputs))
+        return one and node.attributes.get_int("axis", 0) == 1 and any(value in self._rows for value in node.inputs)
+
+    def _of(self, value: ir.Value) -> ir.Value:
+        """The rows of a value."""
         if value not in self._rows:
             shape = self._shape(value)
             sides = self._to.constant([math.prod(shape[:2]), shape[2]])
-            self._rows[value] = self._to.op(named_after(node, "Reshape"), "Reshape", value, sides)
+            self._rows[value] = self._to.op("Reshape", value, sides)
         return self._rows[value]
 
     def _reshape(self, node: ir.Node) -> None:
@@ -104,23 +123,23 @@ class _Rows:
         if adding is None or bias is None:
             self._on_rows(node, 1)
             return
-        product = self._to.op(named_after(node, "Gemm"), "Gemm", self._of(value, node), weight, bias)
+        product = self._to.op("Gemm", self._of(value), weight, bias)
         self._as_tokens(adding, product)
 
     def _on_rows(self, node: ir.Node, tokens: int, **attributes: int) -> None:
         """Do the same to the rows of the first inputs; what comes after these is for each channel."""
         if len(self._shape(node.outputs[0])) != 3 or len(node.outputs) != 1:
             return
-        inputs = [self._of(value, node) if i < tokens else value for i, value in enumerate(node.inputs) if value]
+        inputs = [self._of(value) if i < tokens else value for i, value in enumerate(node.inputs) if value]
         kept = {name: attribute.value for name, attribute in node.attributes.items()}
-        result = self._to.op(named_after(node, node.op_type), node.op_type, *inputs, **kept | attributes)
+        result = self._to.op(node.op_type, *inputs, **kept | attributes)
         self._as_tokens(node, result)
 
     def _as_tokens(self, node: ir.Node, rows: ir.Value) -> None:
         """Let rows stand for the result of a node; only who needs the images apart reads a reshape of them."""
         old = node.outputs[0]
         name, shape = old.name, self._shape(old)
-        apart = self._to.op(named_after(node, "Reshape"), "Reshape", rows, self._to.constant(list(shape)))
+        apart = self._to.op("Reshape", rows, self._to.constant(list(shape)))
         apart.shape, apart.type = old.shape, old.type
         old.replace_all_uses_with(apart, replace_graph_outputs=True)
         self._graph.remove(node, safe=True)
