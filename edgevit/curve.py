@@ -54,7 +54,8 @@ def measure_curve(
         MissingExtra: onnxruntime is not installed.
     """
     from edgevit.bundle import Bundle
-    from edgevit.curve_record import Curve, Durations, Point, machine, write_curve
+    from edgevit.curve_record import Curve, Durations, Point, write_curve
+    from edgevit.machine import this_machine
     from edgevit.runtimes.deadline import RUNTIME, adaptive_routing, open_forced
 
     if runs < 20:
@@ -79,7 +80,7 @@ def measure_curve(
         runtime=RUNTIME,
         library_version=str(facts["version"]),
         threads=str(facts["threads"]),
-        machine=machine(),
+        machine=this_machine(),
         points=tuple(points),
         around=_around(opened, pictures, runs),
         around_of=around_of,

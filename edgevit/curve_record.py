@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import re
 import shlex
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from edgevit.bundle import Bundle, device_dir
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, cannot_write, reading, sha256
+from edgevit.machine import Machine, this_machine
 from edgevit.strict_json import build, encode, parse
 
 __all__ = [
@@ -29,12 +29,11 @@ __all__ = [
     "Point",
     "curve_command",
     "curve_path",
-    "machine",
     "read_curve",
     "write_curve",
 ]
 
-CURVE_SCHEMA_VERSION = 1
+CURVE_SCHEMA_VERSION = 2
 MARGIN = 1.1  # a bound is so many times the longest run that was seen
 _CONFIDENCE = 0.95
 _MAX_BYTES = 2**20
@@ -104,7 +103,7 @@ class Curve:
         runtime: that ran it, `ort`.
         library_version: of that runtime's library.
         threads: `auto`, or their number.
-        machine: what `machine()` said.
+        machine: that it was measured on.
         points: by their caps, the one that caps nothing among them.
         around: what stands around the graph in `Session.predict`: reading a picture, preprocessing, the answer.
         around_of: what pictures that was measured on.
@@ -115,7 +114,7 @@ class Curve:
     runtime: str
     library_version: str
     threads: str
-    machine: str
+    machine: Machine
     points: tuple[Point, ...]
     around: Durations
     around_of: str
@@ -152,23 +151,6 @@ def curve_command(bundle: Bundle, threads: int | None) -> str:
 def curve_path(bundle: Bundle, runtime: str, threads: int | None) -> Path:
     """Where the curve of a bundle on a runtime with so many threads stands."""
     return device_dir(bundle) / f"curve-{runtime}-{threads or 'auto'}.json"
-
-
-def machine() -> str:
-    """What tells this machine, and the share of it that this process may use, from others."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
-    return f"{_processor()}, {platform.machine()}, {usable} of {os.cpu_count() or 0} CPUs"
-
-
-def _processor() -> str:
-    """The model name of the processor; on Arm, which has no name for it, its numbers."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or "processor unknown"
-    fields = dict(reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]))
-    named = fields.get("model name") or f"implementer {fields.get('CPU implementer')} part {fields.get('CPU part')}"
-    return " ".join(re.sub(r"[^\x20-\x7e]", " ", named).split())
 
 
 def write_curve(bundle: Bundle, curve: Curve, threads: int | None) -> Path:
@@ -218,9 +200,9 @@ def read_curve(bundle: Bundle, runtime: str, threads: int | None) -> Curve:
         raise InputError(f"{path}: was measured of another bundle than {bundle.path}; {again}")
     if (curve.runtime, curve.threads) != (runtime, str(threads or "auto")):
         raise InputError(f"{path}: is of runtime {curve.runtime} with threads {curve.threads}; {again}")
-    here = machine()
+    here = this_machine()
     if curve.machine != here:
-        raise InputError(f"{path}: was measured on another machine ({curve.machine}; this is {here}); {again}")
+        raise InputError(f"{path}: was measured on {curve.machine}; {curve.machine.unlike(here)}; {again}")
     routing = bundle.manifest.routing
     steps = 0 if routing is None else routing.steps - 1
     if len(curve.points[0].caps) != steps:

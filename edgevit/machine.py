@@ -36,6 +36,10 @@ class Machine:
     def __str__(self) -> str:
         return f"{self.cpu}, {self.architecture}, {self.cpus} CPU{'' if self.cpus == 1 else 's'}"
 
+    def unlike(self, here: Machine) -> str:
+        """What the machine at hand is, in words that tell it from this one even where both go by one name."""
+        return "this one has other instruction sets" if str(self) == str(here) else f"this is {here}"
+
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
     """The machine this process runs on.

@@ -232,9 +232,7 @@ def unfit(record: TuningRecord, bundle: Bundle, machine: Machine, libraries: Map
     if record.bundle_digest != bundle.digest:
         return "it was measured with another bundle"
     if record.machine != machine:
-        same_name = str(record.machine) == str(machine)
-        here = "one with other instruction sets" if same_name else f"this is {machine}"
-        return f"it was measured on {record.machine}; {here}"
+        return f"it was measured on {record.machine}; {record.machine.unlike(machine)}"
     for name, version in sorted(record.libraries.items()):
         if libraries.get(name) != version:
             return f"it was measured with {name} {version}; here is {libraries.get(name, 'none')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,7 @@ def test_images_that_all_cost_the_same_have_no_worst_among_them(edgevit, asked, 
 @pytest.fixture
 def adaptive(tmp_path):
     pytest.importorskip("onnx", reason="the graph is built with onnx")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "simulated"))
     from capped_bundle import write_capped
 
     return write_capped(tmp_path / "adaptive").path

@@ -18,8 +18,9 @@ from capped_bundle import TOKENS, write_capped
 import edgevit.benchmarks
 from edgevit.bundle import Bundle, device_dir
 from edgevit.curve import cap_settings, measure_curve
-from edgevit.curve_record import machine, read_curve
+from edgevit.curve_record import read_curve
 from edgevit.errors import CheckFailed, InputError
+from edgevit.machine import this_machine
 from edgevit.runtimes.session import load
 from edgevit.spec import RoutingSpec
 
@@ -109,7 +110,7 @@ def test_every_choice_is_measured_and_kept_beside_the_bundle(bundle, harness):
     assert told == pytest.approx([4 / 7, 6 / 7])
     full = curve.points[-1].durations
     assert (full.runs, full.p50_ns, full.max_ns) == (41, 13_000, 13_500), "what opens a block counts"
-    assert (curve.threads, curve.machine, curve.around_of) == ("1", machine(), "arrays of the input's size")
+    assert (curve.threads, curve.machine, curve.around_of) == ("1", this_machine(), "arrays of the input's size")
     assert curve.around.runs == 40 and curve.around.max_ns > 0
 
 

@@ -14,8 +14,9 @@ pytest.importorskip("onnxruntime", reason="the runtime that keeps deadlines")
 from capped_bundle import RUNGS, TOKENS, write_capped
 
 from edgevit.bundle import Bundle
-from edgevit.curve_record import MARGIN, Curve, Durations, Point, machine, write_curve
+from edgevit.curve_record import MARGIN, Curve, Durations, Point, write_curve
 from edgevit.errors import InputError
+from edgevit.machine import this_machine
 from edgevit.runtimes import ort_loading, ort_packed
 from edgevit.runtimes.deadline import open_capped, open_forced, promise
 from edgevit.runtimes.session import Session, load
@@ -41,7 +42,7 @@ def with_curve(bundle: Bundle, threads: int | None = None, **changes: object) ->
         runtime="ort",
         library_version=onnxruntime.__version__,
         threads=str(threads or "auto"),
-        machine=machine(),
+        machine=this_machine(),
         points=points,
         around=lasting(2),
         around_of="arrays",
