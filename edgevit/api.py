@@ -159,9 +159,9 @@ def load(
 
     build: Callable[[Bundle, str], object] | None = None
     if rebuild:  # else nothing of the builder is imported on a device
-        from edgevit.building import rebuild_engine
+        from edgevit.building import rebuild_engines
 
-        build = rebuild_engine
+        build = rebuild_engines
 
     return session.load(
         bundle,

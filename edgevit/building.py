@@ -1,4 +1,4 @@
-"""Building the engine of a bundle: the part of `edgevit.api` that joins bundles, targets, TensorRT and the GPU at hand.
+"""Building the engines of a bundle: the part of `edgevit.api` that joins bundles, targets, TensorRT and the GPU here.
 
 Runs on Python 3.10 without torch and onnx, as on a Jetson.
 """
@@ -6,13 +6,14 @@ Runs on Python 3.10 without torch and onnx, as on a Jetson.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from edgevit.bundle import GRAPH_NAME, Bundle
+from edgevit.buildable import check_buildable, check_device
+from edgevit.bundle import Bundle
 from edgevit.engine_fit import outdated, this_platform
 from edgevit.engine_library import load_library
 from edgevit.engine_record import (
@@ -20,25 +21,24 @@ from edgevit.engine_record import (
     HardwareCompatibility,
     Library,
     NoEngine,
-    library_of,
     read_engine,
     write_engine,
 )
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, reading, sha256
 from edgevit.manifest import FileRecord
-from edgevit.targets import TARGETS, Target, target_named
+from edgevit.targets import Target, target_named
 
 if TYPE_CHECKING:
     from edgevit.export.cuda_driver import Device
     from edgevit.export.trt_progress import BuildProgress
 
-__all__ = ["build_engine", "check_buildable", "check_device", "rebuild_engine"]
+__all__ = ["build_engines", "rebuild_engines"]
 
 _LARGEST_BYTES = 2**63 - 1  # what the libraries take
 
 
-def build_engine(
+def build_engines(
     bundle: str | Path | Bundle,
     *,
     target: str | None = None,
@@ -50,8 +50,11 @@ def build_engine(
     force: bool = False,
     report: Callable[[BuildProgress], bool] | None = None,
     note: Callable[[str], None] | None = None,
-) -> EngineRecord:
-    """Build the engine of a bundle for this machine's GPU, or ahead of time, and put it beside the bundle.
+) -> dict[str, EngineRecord]:
+    """Build an engine for each graph of a bundle, for this machine's GPU or ahead of time, and put them beside it.
+
+    Nothing is written before the last one is built. Engines share no weights: those of a staged bundle with k budgets
+    hold the recursive weights k + 1 times, on the disk and, loaded, on the device.
 
     Args:
         bundle: a folder that an export wrote; it does not change.
@@ -62,18 +65,18 @@ def build_engine(
             alone.
         version_compatible: whether newer TensorRT may run it; TensorRT alone.
         capabilities: compute capabilities to build for, `8.6`; TensorRT-RTX alone, its own choice by default.
-        force: build again where there is an engine of this bundle.
+        force: build again where there are engines of this bundle.
         report: told ten times a second where the build is; returns whether to go on.
         note: told, in one line, what is worth knowing beside the result.
 
     Returns:
-        The record of the engine, as it stands beside it.
+        For each graph, in the order in which they run, the record that stands beside its engine.
 
     Raises:
-        InputError: no bundle or a damaged one; no engines for that target, or not on this machine; there is an engine
-            and `force` is off; the timing cache cannot be read, or its folder not written; the library cannot build
-            it. What was there before is untouched.
-        CheckFailed: the network does not compute in the bundle's precision; no engine is written.
+        InputError: no bundle or a damaged one; no engines for that target, or not on this machine; all engines are
+            there and `force` is off; the timing cache cannot be read, or its folder not written; the library cannot
+            build one. What was there before is untouched.
+        CheckFailed: a network does not compute in the bundle's precision; no engine is written.
         MissingExtra: the target's library is not installed.
     """
     from edgevit.export.cuda_driver import find_device
@@ -93,134 +96,103 @@ def build_engine(
         _check_absent(opened, name, str(library.__version__), None if capabilities else device)
     at_hand = None if builds_ahead(library) else device
     cache = None if timing_cache is None else Path(timing_cache)
-    timings = None if cache is None else _read_cache(cache)
-    onnx = opened.read(GRAPH_NAME)
-    built = build(
-        onnx,
-        library,
-        EngineSettings(
-            precision=opened.manifest.precision_achieved,
-            workspace_bytes=workspace_bytes,
-            timing_cache=timings,
-            hardware_compatibility=hardware_compatibility,
-            version_compatible=version_compatible,
-            capabilities=capabilities,
-        ),
-        report,
-    )
-    record = EngineRecord(
-        bundle_digest=opened.digest,
-        onnx_sha256=sha256(onnx),
-        target=row.name,
-        library=name,
-        library_version=str(library.__version__),
-        compute_capability=at_hand.compute_capability if at_hand else None,
-        built_for=capabilities,
-        device_name=at_hand.name if at_hand else None,
-        driver=at_hand.driver if at_hand else None,
-        platform=this_platform(),
+    settings = EngineSettings(
+        precision=opened.manifest.precision_achieved,
+        workspace_bytes=workspace_bytes,
+        timing_cache=None if cache is None else _read_cache(cache),
         hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible,
-        precision=built.precision,
-        build_seconds=round(built.build_seconds, 3),
-        engine=FileRecord(sha256=sha256(built.engine), size_bytes=len(built.engine)),
+        capabilities=capabilities,
     )
-    write_engine(opened, built.engine, record)
-    notes = list(built.notes)
-    if cache is not None and built.timing_cache is not None:
+    records: dict[str, EngineRecord] = {}
+    engines: dict[str, bytes] = {}
+    notes: dict[str, None] = {}  # each once, in order
+    for graph in opened.graphs:
+        onnx = opened.read(graph)
+        built = build(onnx, library, settings, _among(opened.graphs, graph, report))
+        settings = replace(settings, timing_cache=built.timing_cache)  # the next one has much the same kernels
+        records[graph] = EngineRecord(
+            bundle_digest=opened.digest,
+            onnx_sha256=sha256(onnx),
+            target=row.name,
+            library=name,
+            library_version=str(library.__version__),
+            compute_capability=at_hand.compute_capability if at_hand else None,
+            built_for=capabilities,
+            device_name=at_hand.name if at_hand else None,
+            driver=at_hand.driver if at_hand else None,
+            platform=this_platform(),
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+            precision=built.precision,
+            build_seconds=round(built.build_seconds, 3),
+            engine=FileRecord(sha256=sha256(built.engine), size_bytes=len(built.engine)),
+        )
+        engines[graph] = built.engine
+        notes |= dict.fromkeys(built.notes)
+    for graph, record in records.items():
+        write_engine(opened, engines[graph], record, graph)
+    if cache is not None and settings.timing_cache is not None:
         try:
-            atomic_write(cache, built.timing_cache)
-        except InputError as error:  # the engine took minutes and stands; the timings only save some the next time
-            notes.append(str(error))
+            atomic_write(cache, settings.timing_cache)
+        except InputError as error:  # the engines took minutes and stand; the timings only save some the next time
+            notes[str(error)] = None
     for line in notes:
         if note is not None:
             note(line)
-    return record
+    return records
 
 
-def rebuild_engine(bundle: Bundle, target: str) -> EngineRecord:
-    """Build the engine that was found missing or not to run here, for the device at hand, which is to run it.
+def rebuild_engines(bundle: Bundle, target: str) -> dict[str, EngineRecord]:
+    """Build the engines that were found missing or not to run here, for the device at hand, which is to run them.
 
     Raises:
-        InputError: there is no device; or as `build_engine`.
-        CheckFailed: as `build_engine`.
-        MissingExtra: as `build_engine`.
+        InputError: there is no device; or as `build_engines`.
+        CheckFailed: as `build_engines`.
+        MissingExtra: as `build_engines`.
     """
     from edgevit.export.cuda_driver import find_device
 
     if find_device() is None:  # an engine can be built ahead of time, but nothing would run it
         raise InputError("this machine shows no NVIDIA GPU; load the bundle on one that has it")
     # What runs it has found that it does not, which says more than a record that seems to fit.
-    return build_engine(bundle, target=target, force=True)
+    return build_engines(bundle, target=target, force=True)
 
 
-def check_buildable(bundle: Bundle, target: Target) -> Library:
-    """The library that builds a bundle's engine for a target.
+def _among(
+    graphs: Sequence[str], graph: str, report: Callable[[BuildProgress], bool] | None
+) -> Callable[[BuildProgress], bool] | None:
+    """The report of the build of one of several graphs: which of them it is, and how far that is of them all."""
+    if report is None or len(graphs) == 1:
+        return report
+    before, of = graphs.index(graph), len(graphs)
 
-    Raises:
-        InputError: the target has no engines, or the bundle's graph is none for it.
-    """
-    name = library_of(target.runtime)
-    if name is None:
-        engines = ", ".join(row.name for row in TARGETS if library_of(row.runtime))
-        raise InputError(
-            f"target {target.name} runs the graph itself and has no engine to build; wanted --target {engines}"
-        )
-    manifest = bundle.manifest
-    again = f"export it again with --target {target.name}"
-    if manifest.routing is not None and manifest.routing.mode == "adaptive":
-        raise InputError(
-            f"{bundle.path}: is adaptive, and on TensorRT an If may cost all its branches; {again} and --routing mask, "
-            "or topk for expert choice"
-        )
-    if manifest.opset > target.newest_opset:
-        raise InputError(
-            f"{bundle.path}: is of opset {manifest.opset}, target {target.name} reads {target.newest_opset}; {again}"
-        )
-    if manifest.precision_achieved not in target.precisions:
-        raise InputError(
-            f"{bundle.path}: is {manifest.precision_achieved}, target {target.name} takes "
-            f"{', '.join(target.precisions)}; {again}"
-        )
-    return name
+    def tell(progress: BuildProgress) -> bool:
+        # What the others will take nobody knows, except that there are none after the last.
+        left_s = progress.left_s if before + 1 == of else None
+        doing = f"{graph}, {before + 1} of {of}: {progress.doing}"
+        return report(replace(progress, done=(before + progress.done) / of, doing=doing, left_s=left_s))
 
-
-def check_device(target: Target, device: Device | None) -> None:
-    """Whether an engine for a target can be built on a device: TensorRT times kernels on what it builds for.
-
-    Raises:
-        InputError: there is no device, or it is another.
-    """
-    there = f"copy the bundle to such a device ({target.description}) and run the same command there"
-    if device is None:
-        raise InputError(
-            f"target {target.name} is built on the device itself ({target.architecture}) and this machine shows no "
-            f"NVIDIA GPU; {there}"
-        )
-    found = re.search(r"sm_(\d+)(\d)(\b or later)?", target.architecture)
-    assert found is not None, "every target of TensorRT names a compute capability"
-    wanted = int(found[1]), int(found[2])
-    major, minor = map(int, device.compute_capability.split("."))
-    if (major, minor) != wanted and not (found[3] and (major, minor) > wanted):
-        raise InputError(
-            f"target {target.name} is built on {target.architecture} and this machine has sm_{major}{minor} "
-            f"({device.name}); {there}, or choose another --target"
-        )
+    return tell
 
 
 def _check_absent(bundle: Bundle, library: Library, library_version: str, device: Device | None) -> None:
     """Refuse to build what is there, sound and fit; what is not, or of another bundle, is built anew unasked."""
-    try:
-        record, read = read_engine(bundle, library)
-        read()
-    except NoEngine:
-        return
     capability, card = (device.compute_capability, device.name) if device is not None else (None, None)
-    if outdated(record, library_version, capability, card):
-        return
+    found = []
+    for graph in bundle.graphs:
+        try:
+            record, read = read_engine(bundle, library, graph)
+            read()
+        except NoEngine:
+            return
+        if outdated(record, library_version, capability, card):
+            return
+        found.append(record)
+    what = "an engine" if len(found) == 1 else f"{len(found)} engines"
     raise InputError(
-        f"{bundle.path}: has an engine of {record.library} {record.library_version} that took "
-        f"{record.build_seconds:.0f} s; use --force to build it again"
+        f"{bundle.path}: has {what} of {found[0].library} {found[0].library_version} that took "
+        f"{sum(record.build_seconds for record in found):.0f} s; use --force to build again"
     )
 
 

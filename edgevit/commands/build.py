@@ -1,4 +1,4 @@
-"""`edgevit build`: the engine of a bundle, on the device that will run it or ahead of time."""
+"""`edgevit build`: the engines of a bundle, on the device that will run them or ahead of time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build(
     force: _Force = False,
     json: Json = False,
 ) -> None:
-    """Build the engine of a bundle, beside it.
+    """Build the engine of a bundle, beside it; of a bundle in stages one for each of its graphs.
 
     TensorRT builds on the device itself, in minutes; TensorRT-RTX (--target rtx) on any x86-64 machine, without a GPU.
     The bundle does not change, and Ctrl-C leaves an engine that was there as it was.
@@ -62,7 +62,7 @@ def build(
             tell(progress.done, f"build: {progress.doing}", progress.left_s)
             return True
 
-        record = building.build_engine(
+        records = building.build_engines(
             bundle,
             target=target,
             workspace_bytes=None if workspace_mib is None else workspace_mib * 2**20,
@@ -76,13 +76,17 @@ def build(
         )
     for line in notes:
         console.note(line)
-    if json:
-        console.show_json(record)
-    else:
-        _show(bundle, record)
+    if json:  # the record as it stands beside the engine, where there is one
+        console.show_json(records if len(records) > 1 else next(iter(records.values())))
+        return
+    for graph, record in records.items():
+        _show(f"{bundle}: {graph}" if len(records) > 1 else str(bundle), record)
+    if len(records) > 1:
+        size = sum(record.engine.size_bytes for record in records.values())
+        console.show_line(f"{len(records)} engines, {console.size(size)}: they share no weights")
 
 
-def _show(bundle: Path, record: EngineRecord) -> None:
+def _show(title: str, record: EngineRecord) -> None:
     precision = record.precision
     chains = sum(precision.attention.values())
     facts: dict[str, Any] = {
@@ -98,7 +102,7 @@ def _show(bundle: Path, record: EngineRecord) -> None:
     if chains:
         fused = "" if precision.attention_fused is None else f", {precision.attention_fused} fused kernels built"
         facts["attention"] = f"{precision.attention_fusable} of {chains} in a form that can be fused{fused}"
-    console.show_facts(facts, title=str(bundle))
+    console.show_facts(facts, title=title)
 
 
 def _runs_on(record: EngineRecord) -> str:

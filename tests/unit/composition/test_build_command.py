@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgevit import building
+from edgevit import buildable, building
 from edgevit.bundle import Bundle, device_dir
 from edgevit.bundle_writer import write_bundle
 from edgevit.engine_record import EnginePrecision, read_engine, record_path
@@ -23,6 +23,7 @@ from edgevit.errors import InputError, MissingExtra
 from edgevit.export import cuda_driver, trt
 from edgevit.export.cuda_driver import Device
 from edgevit.spec import RoutingSpec
+from edgevit.targets import target_named
 
 ORIN = Device("Orin", "8.7", "CUDA 12.6")
 PRECISION = EnginePrecision(
@@ -116,7 +117,7 @@ def test_what_is_there_is_built_again_only_with_force(edgevit, make_bundle, simu
     assert edgevit("build", path).status == 0
     again = edgevit("build", path)
     assert again.status == 2
-    assert again.error.endswith("has an engine of tensorrt 10.3.0 that took 95 s; use --force to build it again")
+    assert again.error.endswith("has an engine of tensorrt 10.3.0 that took 95 s; use --force to build again")
     assert edgevit("build", path, "--force").status == 0
     assert len(simulated) == 2
 
@@ -157,10 +158,10 @@ def test_an_engine_of_another_card_is_built_anew_unasked(edgevit, make_bundle, s
 def test_what_a_session_cannot_run_is_built_anew_whatever_its_record_says(make_bundle, simulated, device) -> None:
     bundle = Bundle.open(make_bundle(target="desktop-gpu"))
     for _ in range(2):
-        assert building.rebuild_engine(bundle, "rtx").target == "rtx"
+        assert building.rebuild_engines(bundle, "rtx")["model.onnx"].target == "rtx"
     device(None)
     with pytest.raises(InputError, match="this machine shows no NVIDIA GPU"):
-        building.rebuild_engine(bundle, "rtx")
+        building.rebuild_engines(bundle, "rtx")
     assert len(simulated) == 2
 
 
@@ -242,33 +243,33 @@ def test_where_a_target_can_be_built_is_one_line(edgevit, bundle, device, target
     ],
 )
 def test_an_engine_is_built_on_the_kind_of_device_that_runs_it(target: str, capability: str, fits: bool) -> None:
-    row = building.target_named(target)
+    row = target_named(target)
     found = Device("a card", capability, "CUDA 12.6")
     if fits:
-        building.check_device(row, found)
+        buildable.check_device(row, found)
     else:
         number = capability.replace(".", "")
         with pytest.raises(InputError, match=rf"this machine has sm_{number} \(a card\).*choose another --target"):
-            building.check_device(row, found)
+            buildable.check_device(row, found)
 
 
 def test_a_graph_that_is_none_for_the_target_is_refused_with_the_way_out(make_bundle) -> None:
-    row = building.target_named("rtx")
+    row = target_named("rtx")
     bundle = Bundle.open(make_bundle())
     routing = RoutingSpec(
         mode="adaptive", router="expert_choice", selection="threshold", steps=2, grid=(2, 2), thresholds=(0.0,),
         budgets=((0, 4),),
     )  # fmt: skip
     for changes, says in (
-        ({"routing": routing}, "is adaptive, and on TensorRT an If may cost all its branches; export it again with "),
+        ({"routing": routing}, "is adaptive in one graph, and on TensorRT an If may cost all its branches; export it "),
         ({"opset": 23}, "is of opset 23, target rtx reads 20; export it again with --target rtx"),
     ):
         changed = replace(bundle, manifest=replace(bundle.manifest, **changes))
         with pytest.raises(InputError, match=says):
-            building.check_buildable(changed, row)
+            buildable.check_buildable(changed, row)
     half = replace(bundle, manifest=replace(bundle.manifest, precision_achieved="fp16"))
     with pytest.raises(InputError, match="is fp16, target rtx takes fp32; export it again"):
-        building.check_buildable(half, replace(row, precisions=("fp32",)))
+        buildable.check_buildable(half, replace(row, precisions=("fp32",)))
 
 
 def test_a_precision_that_was_not_met_exits_1_and_leaves_the_old_engine(edgevit, make_bundle, real_library) -> None:
@@ -289,13 +290,13 @@ def test_a_library_that_is_missing_or_broken_is_one_line(make_bundle, device, mo
     device(ORIN)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingExtra, match=r"pip install 'edgevit\[tensorrt\]'"):
-        building.build_engine(path)
+        building.build_engines(path)
 
     (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt")
     with pytest.raises(InputError, match=r"tensorrt is installed and does not load \(libnvinfer"):
-        building.build_engine(path)
+        building.build_engines(path)
 
 
 def test_the_graph_is_not_handed_to_the_builder_before_its_hash_was_checked(make_bundle, simulated) -> None:
@@ -303,7 +304,7 @@ def test_the_graph_is_not_handed_to_the_builder_before_its_hash_was_checked(make
     graph = (path / "model.onnx").read_bytes()
     (path / "model.onnx").write_bytes(b"X" + graph[1:])
     with pytest.raises(InputError, match="SHA-256 differs"):
-        building.build_engine(path)
+        building.build_engines(path)
     assert simulated == []
 
 
@@ -313,16 +314,16 @@ def test_a_build_needs_neither_torch_nor_onnx(make_bundle, simulated, monkeypatc
         monkeypatch.setitem(sys.modules, name, None)
     for name in [name for name in sys.modules if name.startswith(("edgevit.export.network", "edgevit.export.engine"))]:
         monkeypatch.delitem(sys.modules, name)
-    assert building.build_engine(path).library_version == "10.3.0"
+    assert building.build_engines(path)["model.onnx"].library_version == "10.3.0"
 
 
 # A build of its own process that is interrupted, or killed, as soon as it tells how far it is.
 CHILD = """
 import os, signal, sys
-from edgevit.building import build_engine
+from edgevit.building import build_engines
 signal.signal(signal.SIGINT, signal.default_int_handler)
 number = getattr(signal, sys.argv[2])
-build_engine(sys.argv[1], force=True, report=lambda progress: os.kill(os.getpid(), number) or True)
+build_engines(sys.argv[1], force=True, report=lambda progress: os.kill(os.getpid(), number) or True)
 """
 
 
@@ -331,7 +332,7 @@ def test_a_build_that_is_killed_half_way_leaves_bundle_and_engine_as_they_were(
     make_bundle, real_library, number: str
 ) -> None:
     path = with_a_product(make_bundle(routed=False, target="rtx"))
-    building.build_engine(path)
+    building.build_engines(path)
     bundle = Bundle.open(path)
     before = {entry.name: entry.read_bytes() for folder in (path, device_dir(bundle)) for entry in folder.iterdir()}
     done = subprocess.run(
