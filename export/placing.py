@@ -70,6 +70,10 @@ class Placing:
         """Give what was put in, as far as it is still there, the names that are free by now."""
         placed = {node for node, _ in self._placed}
         taken = {node.name for node in self._graph if node not in placed}
+        # A node that stands for one that is gone has its value's name, which no other's may become.
+        temporary = {f"{node.name}:{index}" for node in placed for index in range(len(node.outputs))}
+        kept = [value for node in placed if node.graph is not None for value in node.outputs]
+        taken |= {str(value.name).rpartition(":")[0] for value in kept if value.name not in temporary}
         for node, wanted in self._placed:
             if node.graph is None:
                 continue
