@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from edgevit import console
 from edgevit.commands.options import BundlePath, Json, setting
 
 if TYPE_CHECKING:
-    from edgevit.engine_record import EngineRecord
+    from edgevit.engine_record import EnginePrecision, EngineRecord
     from edgevit.export.trt_progress import BuildProgress
 
 __all__ = ["build"]
@@ -79,30 +80,59 @@ def build(
     if json:  # the record as it stands beside the engine, where there is one
         console.show_json(records if len(records) > 1 else next(iter(records.values())))
         return
-    for graph, record in records.items():
-        _show(f"{bundle}: {graph}" if len(records) > 1 else str(bundle), record)
-    if len(records) > 1:
-        size = sum(record.engine.size_bytes for record in records.values())
-        console.show_line(f"{len(records)} engines, {console.size(size)}: they share no weights")
+    first, *others = records.values()
+    if others:
+        _show_stages(str(bundle), records)
+    else:
+        _show(str(bundle), first)
 
 
 def _show(title: str, record: EngineRecord) -> None:
     precision = record.precision
-    chains = sum(precision.attention.values())
     facts: dict[str, Any] = {
         "engine": f"{console.size(record.engine.size_bytes)}, built in {record.build_seconds:.1f} s",
-        "library": f"{record.library} {record.library_version}",
-        "for": _runs_on(record),
-        "precision": console.good(f"{precision.requested}, as the network was read back"),
+        **_common(record),
         "weights multiplied in": _shares(precision.products),
         "layers compute in": _shares(precision.layers),
     }
     if precision.kernels:
         facts["kernels work in"] = _shares(precision.kernels)
-    if chains:
-        fused = "" if precision.attention_fused is None else f", {precision.attention_fused} fused kernels built"
-        facts["attention"] = f"{precision.attention_fusable} of {chains} in a form that can be fused{fused}"
+    if precision.attention:
+        facts["attention"] = _attention(precision)
     console.show_facts(facts, title=title)
+
+
+def _show_stages(title: str, records: Mapping[str, EngineRecord]) -> None:
+    """Print the engines of a bundle in stages, which are of one library, device and precision."""
+    engines = [record.engine.size_bytes for record in records.values()]
+    seconds = sum(record.build_seconds for record in records.values())
+    total = f"{console.size(sum(engines))} in {len(engines)}, which share no weights, built in {seconds:.1f} s"
+    console.show_facts({"engines": total, **_common(next(iter(records.values())))}, title=title)
+    rows = [
+        (
+            graph,
+            console.size(record.engine.size_bytes),
+            f"{record.build_seconds:.1f} s",
+            _shares(record.precision.products),
+            _attention(record.precision),
+        )
+        for graph, record in records.items()
+    ]
+    console.show_table(("graph", ">engine", ">built in", "weights multiplied in", "attention"), rows)
+
+
+def _common(record: EngineRecord) -> dict[str, Any]:
+    return {
+        "library": f"{record.library} {record.library_version}",
+        "for": _runs_on(record),
+        "precision": console.good(f"{record.precision.requested}, as the network was read back"),
+    }
+
+
+def _attention(precision: EnginePrecision) -> str:
+    chains = sum(precision.attention.values())
+    fused = "" if precision.attention_fused is None else f", {precision.attention_fused} fused kernels built"
+    return f"{precision.attention_fusable} of {chains} in a form that can be fused{fused}"
 
 
 def _runs_on(record: EngineRecord) -> str:

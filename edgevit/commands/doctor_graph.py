@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -24,12 +25,13 @@ _NODES_SHOWN = 2
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What is known of a graph on the releases of TensorRT that a target runs.
+    """What is known of a bundle's graph, or of all its stages, on the releases of TensorRT that a target runs.
 
     Attributes:
         releases: their names.
         parsers: the installed libraries whose parser was asked, with their versions.
-        findings: the worst first of each release; none where all take the graph as it is.
+        findings: the worst first of each release; none where all take the graph as it is. Where there are stages, the
+            nodes of one that several have, each after the stage it is in.
         unasked: why an installed library's parser was not asked, a line each.
         unseen: why the graph could not be looked at; None where it was.
     """
@@ -47,8 +49,7 @@ class GraphReport:
 
 
 def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
-    """Look at the graph of a bundle, its hash checked, for a target; None for one that TensorRT does not serve."""
-    from edgevit.bundle import GRAPH_NAME
+    """Look at each graph of a bundle, its hash checked, for a target; None for one that TensorRT does not serve."""
     from edgevit.engine_library import load_library
     from edgevit.export.trt_releases import releases_of
 
@@ -56,14 +57,18 @@ def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
     if not releases:
         return None
     names = tuple(release.name for release in releases)
-    graph = bundle.read(GRAPH_NAME)
+    graphs = {name: bundle.read(name) for name in bundle.graphs}
     try:
         with needs("export"):
             from edgevit.export.ask_parser import ask_parser, library_name
             from edgevit.export.preflight import preflight
     except InputError as error:
         return GraphReport(names, unseen=str(error))
-    findings = [finding for release in releases for finding in preflight(graph, release)]
+    findings = [
+        finding
+        for release in releases
+        for finding in _of_all({name: preflight(graph, release) for name, graph in graphs.items()})
+    ]
     parsers: list[str] = []
     unasked: list[str] = []
     # TensorRT-RTX parses anywhere and so stands in where the target's own library is not installed.
@@ -77,11 +82,23 @@ def graph_report(bundle: Bundle, target: Target) -> GraphReport | None:
             unasked.append(str(error))
             continue
         parsers.append(library_name(library))
-        said = ask_parser(graph, library)
+        said = _of_all({name: ask_parser(graph, library) for name, graph in graphs.items()})
         # What another library's parser refuses says nothing certain of the target.
         findings += said if name in own else [replace(finding, severity="unknown") for finding in said]
         break
     return GraphReport(names, tuple(parsers), tuple(findings), tuple(unasked))
+
+
+def _of_all(findings: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """What was found in each graph, by its file, each thing once; the nodes of a stage after its file."""
+    if len(findings) == 1:
+        return [finding for found in findings.values() for finding in found]
+    nodes: dict[Finding, list[str]] = {}
+    for graph, found in findings.items():
+        for finding in found:
+            places = [f"{graph}: {node}" for node in finding.nodes] or [graph]
+            nodes.setdefault(replace(finding, nodes=()), []).extend(places)
+    return [replace(finding, nodes=tuple(places)) for finding, places in nodes.items()]
 
 
 def show_graph_report(report: GraphReport) -> None:

@@ -73,6 +73,8 @@ def show_bundle(bundle: Bundle) -> None:
         "target": f"{manifest.target}, {manifest.precision_achieved}, opset {manifest.opset}",
         "routing": _routing(manifest.routing, manifest.reduction),
     }
+    if manifest.routing is not None and manifest.routing.budgets:
+        facts["budgets"] = _budgets(bundle, manifest.routing)
     if manifest.reduction is not None:
         facts["reduction"] = _reduction(manifest.reduction)
     facts |= {
@@ -108,6 +110,14 @@ def _routing(routing: RoutingSpec | None, reduction: ReductionSpec | None = None
         return f"{what}: {', '.join(map(str, routing.capacities))} of {tokens} in {routing.steps} steps"
     rule = f" by threshold {', '.join(f'{value:.3g}' for value in routing.thresholds)}" if routing.thresholds else ""
     return f"{what}{rule}: up to {tokens} in {routing.steps} steps"
+
+
+def _budgets(bundle: Bundle, routing: RoutingSpec) -> str:
+    """The token counts that a step chooses from, and who chooses: the graph at every step, or the host once."""
+    ladders = [", ".join(map(str, rungs)) for rungs in routing.budgets]
+    if bundle.stages is not None:
+        return f"{ladders[0]} tokens for all later steps, a graph each, chosen by the host after the first"
+    return f"{ladders[0] if len(set(ladders)) == 1 else '; '.join(ladders)} tokens, chosen in the graph at every step"
 
 
 def _reduction(reduction: ReductionSpec) -> str:
