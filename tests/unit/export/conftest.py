@@ -15,6 +15,7 @@ from edgevit.export.settings import ExportSettings
 from edgevit.models.recursive import RecursiveConfig, RecursiveViT, dense_twin
 from edgevit.models.source import ModelSource
 from edgevit.preprocess import Preprocess
+from edgevit.samples import surface
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `half_graphs`, which tests share
 
@@ -57,6 +58,22 @@ def tiny_graph(tiny_source: ModelSource) -> Callable[[str], Graph]:
     def graph(mode: str) -> Graph:
         if mode not in graphs:
             graphs[mode] = build_graph(tiny_source, ExportSettings(routing=mode))  # type: ignore[arg-type]
+        return graphs[mode]
+
+    return graph
+
+
+@pytest.fixture(scope="session")
+def graph_to_quantize(tiny_source: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
+    """The tiny model's graph in fp32 as int8 is written into it, which is not yet in its target's forms."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    surface("plain", 0, (32, 32)).save(pictures / "0.png")
+    graphs: dict[str, Graph] = {}
+
+    def graph(mode: str) -> Graph:
+        if mode not in graphs:
+            settings = ExportSettings(routing=mode, precision="int8", calibration_data=pictures)  # type: ignore[arg-type]
+            graphs[mode] = build_graph(tiny_source, settings)
         return graphs[mode]
 
     return graph

@@ -55,3 +55,31 @@ def test_one_weight_of_a_precision_does_not_make_a_graph_one_of_it() -> None:
 
     assert achieved_precision(graph(half=4, full=2)) == "fp16"
     assert achieved_precision(graph(half=2, full=4)) == "fp32"
+
+
+def test_a_rung_of_another_precision_than_its_step_fails() -> None:
+    def branch(rung: int, quantized: bool) -> onnx.GraphProto:
+        inner = product(np.eye(2, dtype=np.int8 if quantized else np.float32), quantized=quantized)
+        graph = ir.to_proto(inner).graph
+        graph.node[-1].name = f"blocks.0[1]/MatMul@{rung}"
+        graph.node[-1].input[0] = "image"
+        graph.node[-1].output[0] = graph.output[0].name = f"logits_{rung}"
+        del graph.input[:]
+        for tensor in graph.initializer:
+            tensor.name += f"_{rung}"
+        for node in graph.node:
+            renamed = [name if name in ("image", "real") else f"{name}_{rung}" for name in node.input]
+            del node.input[:]
+            node.input.extend(renamed)
+        return graph
+
+    def ladder(*quantized: bool) -> ir.Model:
+        then, other = (branch(rung, kind) for rung, kind in zip((4, 16), quantized, strict=True))
+        choice = helper.make_node("If", ["fits"], ["logits"], then_branch=then, else_branch=other)
+        ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in ("image", "logits")]
+        fits = numpy_helper.from_array(np.array(True), "fits")
+        return ir.from_proto(helper.make_model(helper.make_graph([choice], "g", ends[:1], ends[1:], [fits])))
+
+    assert require_precision(ladder(True, True), "int8") == "int8"
+    with pytest.raises(CheckFailed, match=r"blocks.0\[1\]/MatMul is int8 in some rungs of its step and not in others"):
+        require_precision(ladder(True, False), "int8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
+from edgevit.export.fullest import fullest
 from edgevit.export.histogram import Histogram
 from edgevit.export.linears import activations_of, linears_of
+from edgevit.export.name_thresholds import set_thresholds
 from edgevit.export.pipeline import Graph
 from edgevit.export.quantize import quantize_linears
 from edgevit.export.ranges import Ranges, measure_ranges
+from edgevit.export.rung_names import without_rung
 from edgevit.export.write_int8 import rounded_weight
 from edgevit.runtimes.ort import OrtRunner
 
@@ -41,13 +44,13 @@ def run(model: ir.Model, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def tiny(tiny_graph: Callable[[str], Graph]) -> ir.Model:
-    return ir.from_proto(onnx.load_from_string(tiny_graph("topk").onnx))
+def tiny(graph_to_quantize: Callable[[str], Graph]) -> ir.Model:
+    return ir.from_proto(onnx.load_from_string(graph_to_quantize("topk").onnx))
 
 
 @pytest.fixture(scope="module")
-def tiny_ranges(tiny_graph: Callable[[str], Graph]) -> Ranges:
-    return measure_ranges(ir.from_proto(onnx.load_from_string(tiny_graph("topk").onnx)), pictures(4), open_graph)
+def tiny_ranges(graph_to_quantize: Callable[[str], Graph]) -> Ranges:
+    return measure_ranges(ir.from_proto(onnx.load_from_string(graph_to_quantize("topk").onnx)), pictures(4), open_graph)
 
 
 FORMS = ("MatMul", "bias first", "no bias", "two dimensions", "row of two dimensions", "Gemm", "Gemm transposed",
@@ -172,9 +175,9 @@ def test_onnx_runtime_multiplies_every_form_in_int8(form: str, activations: str,
 
 @pytest.mark.parametrize("mode", ["topk", "mask"])
 def test_a_recursive_graph_stores_each_weight_once_and_runs_every_use_in_int8(
-    tiny_graph: Callable[[str], Graph], tmp_path: Path, mode: str
+    graph_to_quantize: Callable[[str], Graph], tmp_path: Path, mode: str
 ) -> None:
-    model = ir.from_proto(onnx.load_from_string(tiny_graph(mode).onnx))
+    model = ir.from_proto(onnx.load_from_string(graph_to_quantize(mode).onnx))
     linears = linears_of(model)
     weights = {linear.weight.name: linear.weight.const_value for linear in linears if linear.name.startswith("blocks")}
     uses = sum(linear.name.startswith("blocks") for linear in linears)
@@ -277,8 +280,10 @@ def test_an_activation_that_is_always_zero_or_overflows_stays_float(tiny: ir.Mod
     assert any(line.startswith(f"{second.name}: its input becomes inf") for line in kept)
 
 
-def test_the_whole_graph_answers_nearly_as_in_fp32(tiny_graph: Callable[[str], Graph], tiny_ranges: Ranges) -> None:
-    proto = onnx.load_from_string(tiny_graph("topk").onnx)
+def test_the_whole_graph_answers_nearly_as_in_fp32(
+    graph_to_quantize: Callable[[str], Graph], tiny_ranges: Ranges
+) -> None:
+    proto = onnx.load_from_string(graph_to_quantize("topk").onnx)
     small, fine = ir.from_proto(proto), ir.from_proto(proto)
     quantize_linears(small, tiny_ranges)
     for image in pictures(4):
@@ -288,10 +293,10 @@ def test_the_whole_graph_answers_nearly_as_in_fp32(tiny_graph: Callable[[str], G
         assert np.mean(got["depth"] == wanted["depth"]) > 0.7
 
 
-def test_the_same_graph_becomes_the_same_bytes(tiny_graph: Callable[[str], Graph], tiny_ranges: Ranges) -> None:
+def test_the_same_graph_becomes_the_same_bytes(graph_to_quantize: Callable[[str], Graph], tiny_ranges: Ranges) -> None:
     made = set()
     for _ in range(2):
-        model = ir.from_proto(onnx.load_from_string(tiny_graph("topk").onnx))
+        model = ir.from_proto(onnx.load_from_string(graph_to_quantize("topk").onnx))
         quantize_linears(model, tiny_ranges)
         made.add(ir.to_proto(model).SerializeToString(deterministic=True))
     assert len(made) == 1
@@ -312,3 +317,68 @@ def test_ranges_of_another_graph_are_refused(tiny: ir.Model) -> None:
 def test_keeping_what_is_no_linear_is_refused(tiny: ir.Model, tiny_ranges: Ranges) -> None:
     with pytest.raises(InputError, match="nowhere/MatMul in float, which is no linear"):
         quantize_linears(tiny, tiny_ranges, keep=["nowhere/MatMul"])
+
+
+def branches_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Every branch of every If, however deep."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from branches_of(attribute.g)
+
+
+@pytest.fixture
+def ladder(graph_to_quantize: Callable[[str], Graph]) -> ir.Model:
+    """An adaptive graph in int8."""
+    model = ir.from_proto(onnx.load_from_string(graph_to_quantize("adaptive").onnx))
+    whole = fullest(model)
+    ranges = measure_ranges(whole, pictures(4), open_graph, histograms=activations_of(whole))
+    quantized = quantize_linears(model, ranges, reduce_range=True)
+    assert (quantized.linears, quantized.quantized) == (27, 24), "each counted once, however many rungs it has"
+    return model
+
+
+def test_every_rung_multiplies_in_int8_by_weights_that_are_stored_once(ladder: ir.Model, tmp_path: Path) -> None:
+    proto = ir.to_proto(ladder)
+    onnx.checker.check_model(proto, full_check=True)
+    matrices = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2]
+    assert len(matrices) == 8
+    inner = [tensor for branch in branches_of(proto.graph) for tensor in branch.initializer]
+    assert max(tensor.ByteSize() for tensor in inner) < 1024, "no weight in a branch"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    rungs = 0
+    for branch in branches_of(onnx.load(tmp_path / "optimized.onnx").graph):
+        operators = Counter(node.op_type for node in branch.node)
+        if operators["LayerNormalization"]:
+            rungs += 1
+            assert operators["MatMulIntegerToFloat"] == 8, branch.name
+            assert not operators["DequantizeLinear"] + operators["Gemm"], branch.name
+    assert rungs == 2 * 4
+
+
+def test_a_linear_has_one_scale_a_step_whatever_the_rung(ladder: ir.Model) -> None:
+    scales: dict[str, set[float]] = {}
+    for node in ladder.graph.all_nodes():
+        if node.op_type == "QuantizeLinear":
+            scale = node.inputs[1]
+            assert scale is not None and scale.const_value is not None
+            scales.setdefault(without_rung(node.name), set()).add(float(scale.const_value.numpy()))
+    assert len(scales) == 3 * 8
+    assert all(len(numbers) == 1 for numbers in scales.values())
+    assert len({scales[f"blocks.0[{step}].attention.qkv/QuantizeLinear"].pop() for step in range(3)}) == 3
+
+
+def test_an_int8_graph_answers_the_same_in_whatever_rungs_it_runs(ladder: ir.Model) -> None:
+    images, counts = pictures(3), set()
+    for level in (-1e9, -1.0, 0.0, 1.0, 1e9):
+        set_thresholds(ladder, [level] * 2)
+        for image in images:
+            wanted, got = run(fullest(ladder), image), run(ladder, image)
+            counts |= set(got["counts"][0, 1:].tolist())
+            np.testing.assert_array_equal(got["depth"], wanted["depth"])
+            np.testing.assert_allclose(got["logits"], wanted["logits"], atol=0.01 * np.ptp(wanted["logits"]))
+    assert {0, 16} < counts and any(0 < count < 16 for count in counts)
