@@ -38,11 +38,11 @@ class _Rows:
 
     Args:
         graph: changed in place.
-        shapes: of all values that were there.
+        shapes: of all values, by their names; those of new rows are added.
         rows: values of three dimensions that stand as rows too, in the graphs around this one.
     """
 
-    def __init__(self, graph: ir.Graph, shapes: Mapping[str, Shape], rows: Mapping[ir.Value, ir.Value]) -> None:
+    def __init__(self, graph: ir.Graph, shapes: dict[str, Shape], rows: Mapping[ir.Value, ir.Value]) -> None:
         self._graph = graph
         self._shapes = shapes
         self._rows = dict(rows)
@@ -94,7 +94,7 @@ class _Rows:
         if value not in self._rows:
             shape = self._shape(value)
             sides = self._to.constant([math.prod(shape[:2]), shape[2]])
-            self._rows[value] = self._to.op("Reshape", value, sides)
+            self._put(value, self._to.op("Reshape", value, sides))
         return self._rows[value]
 
     def _reshape(self, node: ir.Node) -> None:
@@ -144,7 +144,12 @@ class _Rows:
         old.replace_all_uses_with(apart, replace_graph_outputs=True)
         self._graph.remove(node, safe=True)
         apart.name = name
-        self._rows[apart] = rows
+        self._put(apart, rows)
+
+    def _put(self, tokens: ir.Value, rows: ir.Value) -> None:
+        shape = self._shape(tokens)
+        self._rows[tokens] = rows
+        self._shapes[str(rows.name)] = (math.prod(shape[:2]), shape[2])
 
 
 def _bias_of(product: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:
