@@ -1,7 +1,8 @@
 """The program `edgevit`: its commands, and the one place where an error becomes a line and an exit status.
 
-0: done. 1: a check failed. 2: bad input or usage. A user's error is one line on standard error; only a bug shows a
-traceback. Each command is a file of `edgevit/commands/`: parse, call `edgevit.api`, show.
+0: done. 1: a check failed. 2: bad input or usage. 130: interrupted before there was a result. A user's error is one
+line on standard error; only a bug shows a traceback. Each command is a file of `edgevit/commands/`: parse, call
+`edgevit.api`, show.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from edgevit.commands.train import train
 from edgevit.commands.verify import verify
 from edgevit.errors import EdgevitError
 
+_INTERRUPTED = 130  # what typer makes of KeyboardInterrupt, and says nothing
+
 
 def _examples(*lines: str) -> str:
     """The end of a help page; the backspace keeps its lines from being joined."""
@@ -37,7 +40,8 @@ def _examples(*lines: str) -> str:
 app = typer.Typer(
     name="edgevit",
     help="Deploy recursive and token-merging Vision Transformers to the edge.",
-    epilog="Every command takes --json and --help. Exit status: 0 done, 1 a check failed, 2 bad input or usage.",
+    epilog="Every command takes --json and --help. "
+    "Exit status: 0 done, 1 a check failed, 2 bad input or usage, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -112,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_usage(error), 2)
     except EdgevitError as error:
         return _fail(str(error), error.exit_status)
+    if status == _INTERRUPTED:
+        return _fail("interrupted before it was done; run it again", _INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 
