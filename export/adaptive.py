@@ -17,6 +17,7 @@ from edgevit.runner import Runner
 from edgevit.spec import RoutingSpec
 
 from .cost import Cost, count
+from .forms import suit
 from .ladder import ladder
 from .observe import fullest_of_batches, observed_counts
 from .rungs import best_rungs, completed, interpolated, smoothed
@@ -137,7 +138,7 @@ def choose_rungs(
     if settings.budgets == "auto" and counts is not None:
         say("choose the rungs")
         chosen_by = "counted FLOPs" if open_graph is None else "measured time"
-        curve = _curve(model, routing, open_graph)
+        curve = _curve(model, routing, settings, open_graph)
         if open_graph is not None:
             curve = smoothed(curve, [_step_flops(model, routing, k) for k, _ in curve])
         prices, runs = interpolated(curve, routing.tokens), fullest_of_batches(counts, settings.batch_size)
@@ -169,7 +170,7 @@ def _step_flops(model: ir.Model, routing: RoutingSpec, k: int) -> int:
 
 
 def _curve(
-    model: ir.Model, routing: RoutingSpec, open_graph: Callable[[bytes], Runner] | None
+    model: ir.Model, routing: RoutingSpec, settings: ExportSettings, open_graph: Callable[[bytes], Runner] | None
 ) -> tuple[tuple[int, float], ...]:
     """What a step costs at some numbers of patches, above a step with none.
 
@@ -180,7 +181,11 @@ def _curve(
     if open_graph is None:
         costs = [float(_step_flops(model, routing, k)) for k in at]
         return tuple((k, cost - costs[0]) for k, cost in zip(at, costs, strict=True))
-    graphs = {k: ir.to_proto(settled(model, [k] * later)).SerializeToString() for k in at}
+    graphs = {}
+    for k in at:
+        graph = settled(model, [k] * later)
+        suit(graph, settings)  # as it will run
+        graphs[k] = ir.to_proto(graph).SerializeToString()
     # In turn and more than once, so that a busy moment of the machine does not fall on one of them alone; the quickest,
     # since whatever else the machine does can only add to it.
     times = dict.fromkeys(at, math.inf)

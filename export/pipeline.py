@@ -22,7 +22,6 @@ from edgevit.npz import pack_arrays
 from edgevit.parity import Parity
 from edgevit.runner import Runner
 from edgevit.spec import RoutingSpec, TensorSpec
-from edgevit.targets import target_named
 
 from .achieved import require_precision
 from .adaptive import build_ladders, choose_rungs
@@ -33,14 +32,13 @@ from .cost import count
 from .decide import decided, in_stages, routing_of
 from .finished import Graph
 from .fold_constants import fold_constants
-from .fuse_attention import OPSET_OF_ATTENTION, fuse_attention
+from .forms import suit
 from .golden import verification_inputs
 from .lowered import lowered
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
 from .prove_stages import OpenStages
 from .reference import golden_samples
-from .rows import keep_rows
 from .scale_queries import scale_queries
 from .settings import ExportSettings
 from .shapes import with_shapes
@@ -166,8 +164,7 @@ def build_graph(
     if adaptive and routing is not None:
         add_caps(model, routing, trace=settings.trace)
         cost = dataclasses.replace(cost, nodes=model.graph.num_nodes()) if cost is not None else None
-    if settings.precision == "fp32":
-        _suit(model, settings)
+    suit(model, settings)
     say("check")
     shaped = with_shapes(model)
     check_graph(shaped, branches=adaptive is not None)
@@ -181,15 +178,6 @@ def build_graph(
         cost=cost or count(shaped),
         ladders=ladders,
     )
-
-
-def _suit(model: ir.Model, settings: ExportSettings) -> None:
-    """Write attention and linears as the target's runtime runs them best. Lower precisions rewrite both themselves."""
-    target = target_named(settings.target)
-    if target.attention == "fused-op" and settings.opset_version >= OPSET_OF_ATTENTION:
-        fuse_attention(model)
-    if target.layout == "rows":
-        keep_rows(model)
 
 
 def _in_stages(
