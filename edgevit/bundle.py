@@ -141,6 +141,10 @@ class Bundle:
             InputError: the manifest lists no such file, it cannot be read, or its hash differs.
         """
         record = self.manifest.files.get(name)
+        if record is None and name == GRAPH_NAME and ENTER_NAME in self.manifest.files:
+            raise InputError(
+                f"{self.path}: is in stages, and this takes one graph; export it again with another --target"
+            )
         if record is None:
             raise InputError(f"{self.path}: lists no file {name!r}; it has {', '.join(sorted(self.manifest.files))}")
         data = _read(self.path / name, record.size_bytes)

@@ -130,6 +130,11 @@ def _by_threshold(bundle: Bundle) -> RoutingSpec:
             f"{bundle.path}: is in {manifest.precision_achieved}; calibrate the bundle in fp32 and export again with "
             "its --thresholds"
         )
+    if bundle.stages is not None:
+        raise InputError(
+            f"{bundle.path}: is adaptive in stages, each with thresholds of its own; calibrate an export with --target "
+            "cpu-x86 and export this one again with its --thresholds"
+        )
     if "depth" not in [output.name for output in manifest.outputs]:
         raise InputError(f"{bundle.path}: does not tell which patches it took; export it again without --no-trace")
     return manifest.routing

@@ -70,5 +70,6 @@ def _margin(choice: Choice, routing: RoutingSpec, step: int) -> np.ndarray:
         best_left = np.where(candidates & ~chosen, logits, -np.inf).max(axis=1, keepdims=True)
         worst_taken = np.where(chosen, logits, np.inf).min(axis=1, keepdims=True)
         distance = np.abs(logits - np.where(chosen, best_left, worst_taken))
-    relative = distance / np.maximum(spread, np.finfo(np.float32).tiny)[:, None]
+    with np.errstate(over="ignore"):  # scores that are all the same have no spread, and no near-ties either
+        relative = distance / np.maximum(spread, np.finfo(np.float32).tiny)[:, None]
     return np.where(candidates, relative, np.inf).astype(np.float32)

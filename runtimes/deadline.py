@@ -92,6 +92,10 @@ def adaptive_routing(bundle: Bundle) -> RoutingSpec:
     if routing is None or routing.mode != "adaptive":
         mode = "has no routing" if routing is None else f"is {routing.mode}"
         raise InputError(f"{bundle.path}: {mode}, so there are no budgets to choose; export it with --routing adaptive")
+    if bundle.stages is not None:
+        raise InputError(
+            f"{bundle.path}: is adaptive in stages, whose budgets take no caps; export it again with --target cpu-x86"
+        )
     return routing
 
 

@@ -355,10 +355,12 @@ def test_what_would_be_thrown_away_is_refused(tiny_source: ModelSource, asked: d
 
 def test_a_target_that_cannot_follow_the_picture_is_told_of(tiny_source: ModelSource) -> None:
     told: list[str] = []
-    graph = build_graph(tiny_source, ExportSettings(target="rtx"), note=told.append)
-    assert graph.routing is not None
-    assert graph.routing.mode == "topk"
-    assert "--routing mask --selection threshold keeps its own" in told[0]
+    for target in ("rtx", "openvino"):
+        graph = build_graph(tiny_source, ExportSettings(target=target), note=told.append)
+        assert graph.routing is not None
+        assert graph.routing.mode == "topk"
+    assert "--routing adaptive keeps its own" in told[0]
+    assert "--routing mask --selection threshold keeps its own" in told[1]
     assert not _notes_of(tiny_source, routing="topk")
     assert not _notes_of(tiny_source, routing="mask", selection="threshold")
 
