@@ -21,7 +21,7 @@ def by_image(
     image_names: Sequence[str],
 ) -> list[Chart]:
     """Latency against the active patches of the image, where both are known, below its worst case where that is."""
-    if one.images is None or result.counts is None or result.batch_size != 1:
+    if one.images is None or one.worst_case_of is not None or result.counts is None or result.batch_size != 1:
         return []
     which, position = np.unique(result.measured.batches[:, 0], return_inverse=True)
     latency = result.measured.service_ns
@@ -55,10 +55,10 @@ def by_image(
                 "line": {"color": "#888888", "width": 1.5, "dash": "dot"},
                 "x": [float(active.min()), float(active.max())],
                 "y": [level, level],
-                "hovertemplate": "every patch at every step: %{y:.3f} ms<extra></extra>",
+                "hovertemplate": "every step at its fullest: %{y:.3f} ms<extra></extra>",
             }
         )
-        caption += " The dotted line is every patch at every step, which no image exceeds."
+        caption += " The dotted line is every step at its fullest, which no image exceeds."
     if one.images.image_share is not None:
         caption += f" Images explain {100 * one.images.image_share:.0f} % of the variance; the rest is jitter."
     layout = {

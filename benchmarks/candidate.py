@@ -24,7 +24,7 @@ class Candidate:
         arguments: keyword arguments of the factory, JSON values only (bundle path, runtime, threads, ...).
         images: .npy file of preprocessed float32 images, M x 3 x H x W, in the order that every candidate shares;
             None for seeded noise.
-        worst_case_of: name of the candidate whose worst case this one is by construction (every token active);
+        worst_case_of: name of the candidate whose worst case this one is by construction (every step at its fullest);
             reports show it beside that candidate's observed distribution.
     """
 

@@ -42,7 +42,7 @@ def measure(
         runtimes: names of `edgevit list runtimes`; each bundle is timed on each.
         threads: CPU threads of each candidate; the runtime's own choice by default.
         data: a folder of images to run, preprocessed beforehand; seeded noise by default.
-        worst_case: beside each adaptive bundle time it with every token taken at every step, which no image exceeds.
+        worst_case: beside each adaptive bundle time it with every step at its fullest, which no image exceeds.
         progress: called now and then, never while something is timed.
         command_line: kept with the results.
         **settings: fields of `edgevit.benchmarks.Settings`, which states their units and defaults.

@@ -105,8 +105,9 @@ def load(
 
 def _within(bundle: Bundle, deadline_ms: float, min_tokens: int, runtime: str, threads: int | None) -> Session:
     """A session that keeps a deadline; no other runtime stands in, since nothing was measured of it."""
-    from .deadline import RUNTIME, open_capped, promise  # a session without one does not wait for it
+    from .deadline import RUNTIME, adaptive_routing, open_capped, promise  # a session without one does not wait for it
 
+    adaptive_routing(bundle)  # said first: no other runtime helps a bundle that has no budgets to choose
     name = target_named(bundle.manifest.target).runtime if runtime == "auto" else runtime
     if name != RUNTIME:
         raise InputError(

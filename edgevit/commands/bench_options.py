@@ -62,7 +62,7 @@ Runtimes = Annotated[
 Data = Annotated[Path | None, setting("--data", "DIR", "Folder of images to run.", "seeded noise")]
 WorstCase = Annotated[
     bool,
-    typer.Option("--worst-case", help="Time adaptive bundles with every token taken too: no image takes longer."),
+    typer.Option("--worst-case", help="Time adaptive bundles at their fullest too: no image takes longer."),
 ]
 Scenario = Annotated[
     Literal["single-stream", "multi-stream", "offline", "paced"] | None,

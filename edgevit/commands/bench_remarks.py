@@ -17,7 +17,7 @@ def remarks(candidate: CandidateSummary) -> list[str]:
     """A line each, in the order of their weight."""
     lines = []
     if candidate.worst_case_of is not None:
-        lines.append(f"every token at every step, whatever the image: no image makes {candidate.worst_case_of} slower")
+        lines.append(f"every step at its fullest, whatever the image: no image makes {candidate.worst_case_of} slower")
     if (deadline := candidate.deadline) is not None:
         lines.append(f"{deadline.missed} of {deadline.queries} over {deadline.deadline_ms:g} ms")
     if (pace := candidate.pace) is not None:

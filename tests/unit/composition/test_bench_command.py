@@ -204,7 +204,7 @@ def test_the_worst_case_takes_every_token_and_stands_beside_what_images_cost(edg
     assert worst["images"]["active_tokens_range"] == [18, 18], "six tokens at each of three steps"
     assert usual["images"]["active_tokens_range"][1] < 18
     assert [one["candidate"] for one in summary["comparisons"]] == ["adaptive (worst case)"]
-    assert "adaptive (worst case): every token at every step, whatever the image" in edgevit(*command).out
+    assert "adaptive (worst case): every step at its fullest, whatever the image" in edgevit(*command).out
 
 
 def test_only_bundles_whose_cost_varies_have_a_worst_case(edgevit, asked, adaptive, bundle):

@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="the graph is built with onnx")
 pytest.importorskip("onnxruntime", reason="the runtime that keeps deadlines")
 
 from capped_bundle import RUNGS, TOKENS, write_capped
+from staged_bundle import write_staged
 
 from edgevit.bundle import Bundle
 from edgevit.curve_record import MARGIN, Curve, Durations, Point, write_curve
@@ -212,3 +213,10 @@ def test_budgets_are_set_in_the_graph_whose_weights_are_mapped(bundle, monkeypat
             assert runner.facts["weights"] == ort_loading.MAPPED
             counts = runner(np.ones((1, 3, 8, 8), np.float32))["counts"]
         assert counts.tolist() == [[TOKENS, 2, 0]]
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "desktop-gpu"])
+def test_a_deadline_for_a_bundle_in_stages_says_what_takes_one_whatever_its_target(tmp_path, target):
+    staged = write_staged(tmp_path / "staged", target=target)
+    with pytest.raises(InputError, match=r"is adaptive in stages, .* export it again with --target cpu-x86"):
+        load(staged, deadline_ms=20)

@@ -7,6 +7,7 @@ pytest.importorskip("onnx", reason="the graph is built with onnx")
 pytest.importorskip("onnxruntime", reason="the runtime that is forced")
 
 from capped_bundle import TOKENS, write_capped
+from staged_bundle import write_staged
 
 from edgevit.errors import InputError
 from edgevit.runtimes.worst_case import open_worst_case
@@ -19,6 +20,14 @@ def test_the_darkest_picture_takes_every_token_at_every_step(tmp_path, runtime):
         counts = runner(np.zeros((1, 3, 8, 8), np.float32))["counts"]
         assert runner.facts["threads"] == 1
     assert counts.tolist() == [[TOKENS, TOKENS, TOKENS]]
+
+
+@pytest.mark.parametrize("runtime", ["auto", "ort"])
+def test_the_darkest_picture_of_a_bundle_in_stages_runs_the_largest_budget(tmp_path, runtime):
+    bundle = write_staged(tmp_path / "staged")
+    with open_worst_case(str(bundle.path), runtime, threads=1) as runner:
+        counts = runner(np.zeros((1, 3, 8, 8), np.float32))["counts"]
+    assert counts[0, -1] == TOKENS, "the budget stands in the place of the last step's tokens"
 
 
 def test_a_bundle_that_always_costs_the_same_has_none(tmp_path):
