@@ -142,9 +142,7 @@ class Bundle:
         """
         record = self.manifest.files.get(name)
         if record is None and name == GRAPH_NAME and ENTER_NAME in self.manifest.files:
-            raise InputError(
-                f"{self.path}: is in stages, and this takes one graph; export it again with another --target"
-            )
+            raise InputError(f"{self.path}: is in stages, wanted one graph; export it again with --target cpu-x86")
         if record is None:
             raise InputError(f"{self.path}: lists no file {name!r}; it has {', '.join(sorted(self.manifest.files))}")
         data = _read(self.path / name, record.size_bytes)
