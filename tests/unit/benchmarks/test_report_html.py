@@ -109,6 +109,22 @@ def test_the_page_says_what_a_reader_needs_first(page: Page) -> None:
     assert "</script>" in text  # the command line, as text
 
 
+def test_the_worst_case_is_a_line_among_the_images_of_what_it_bounds_and_has_no_chart_of_its_own() -> None:
+    whole = everything()
+    name = whole.results[1].candidate.name
+    counts = whole.results[1].counts
+    fullest = result(
+        samples([7.0] * 400, batches=np.arange(400) % 20), name="fullest", images=20, counts=counts.tolist()
+    )
+    fullest = replace(fullest, candidate=replace(fullest.candidate, worst_case_of=name))
+    page = Page(measurement_to_html(replace(whole, results=(*whole.results, fullest))))
+    charts = json.loads(page.scripts[0])
+    assert len(charts) == 9, "as without it"
+    (line,) = [drawn for chart in charts for drawn in chart["data"] if drawn.get("name") == "worst case"]
+    assert line["y"] == [7.0, 7.0]
+    assert line["x"] == [counts.sum(axis=1).min(), counts.sum(axis=1).max()]
+
+
 def test_a_long_run_is_drawn_by_its_slowest_and_an_even_choice_of_the_others() -> None:
     content = measurement_to_html(everything(20_000))
     charts = json.loads(Page(content).scripts[0])
