@@ -150,3 +150,16 @@ def test_the_state_is_as_wide_as_what_crosses() -> None:
     # The tokens with CLS, their ranks with CLS, who is active, and how deep each goes.
     assert sides == [4, (1 + N) * width + (1 + N) + N + N]
     assert graph.input.shape == (4, 3, SIZE, SIZE)
+
+
+def test_tensorrt_rtx_reads_every_stage_in_fp32_and_builds_it_with_no_gpu() -> None:
+    library = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed, so nothing builds the stages")
+    from edgevit.export.trt import EngineSettings, build_engine
+
+    _, graph = model_and_stages("expert_choice", 1)
+    stack_bytes = 4 * EXPERT.depth * 12 * EXPERT.width**2
+    for data, steps in ((graph.onnx, 1), *((graph.rests[k], EXPERT.recursions - 1) for k in (0, 3, N))):
+        built = build_engine(data, library, EngineSettings())
+        assert built.precision.products == {"fp32": 1.0}
+        assert built.precision.attention == {"fp32": EXPERT.depth * steps}
+        assert len(built.engine) > stack_bytes, "an engine shares no weights with another"
