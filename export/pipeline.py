@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
-import torch
 
 from edgevit import strict_json
 from edgevit.bundle import GOLDEN_NAME, Bundle
 from edgevit.bundle_writer import check_output, write_bundle
 from edgevit.errors import CheckFailed
-from edgevit.manifest import Manifest, ModelRecord, ParityEvidence
 from edgevit.models.deploy import deploy, reduction_spec
 from edgevit.models.source import ModelSource
 from edgevit.npz import pack_arrays
-from edgevit.parity import Parity
 from edgevit.runner import Runner
 from edgevit.spec import RoutingSpec, TensorSpec
 
@@ -35,6 +30,7 @@ from .fold_constants import fold_constants
 from .forms import suit
 from .golden import verification_inputs
 from .lowered import lowered
+from .manifest_of import manifest_of
 from .name_nodes import name_new_nodes, name_nodes
 from .name_thresholds import name_thresholds
 from .prove_stages import OpenStages
@@ -97,7 +93,9 @@ def export_bundle(
     if settings.precision != "fp32":
         say(f"lower to {settings.precision}")
         try:
-            graph, lowering = lowered(graph, source, settings, golden, open_graph, say, note or _silent, state)
+            graph, lowering = lowered(
+                graph, source, settings, golden, open_graph, say, note or _silent, state, open_stages
+            )
         except CheckFailed:  # there is nothing to go on with, as there is after an interrupt
             state.unlink(missing_ok=True)
             raise
@@ -107,7 +105,7 @@ def export_bundle(
     files |= graph.files | {GOLDEN_NAME: pack_arrays(golden.to_arrays())}
     if parity is not None:
         files["parity.json"] = strict_json.encode(parity)
-    bundle = write_bundle(output, _manifest(source, settings, graph, parity, runtime), files, force=force)
+    bundle = write_bundle(output, manifest_of(source, settings, graph, parity, runtime), files, force=force)
     if settings.precision != "fp32":
         state.unlink(missing_ok=True)
     return bundle
@@ -212,34 +210,6 @@ def _shorter(model: ir.Model) -> ir.Model:
     strip_notes(candidate)
     share_weights(candidate)
     return candidate
-
-
-def _manifest(
-    source: ModelSource, settings: ExportSettings, graph: Graph, parity: Parity | None, runtime: str
-) -> Manifest:
-    config: Any = getattr(source.module, "config", None)
-    return Manifest(
-        name=source.name,
-        model=ModelRecord(
-            source=source.name,
-            config=strict_json.plain(config) if dataclasses.is_dataclass(config) else {},
-            parameters=sum(parameter.numel() for parameter in source.module.parameters()),
-            checkpoint_sha256=source.checkpoint_sha256 or None,
-        ),
-        routing=graph.routing,
-        reduction=graph.reduction,
-        input=graph.input,
-        outputs=graph.outputs,
-        preprocess=source.preprocess,
-        labels=source.labels,
-        target=settings.target,
-        opset=settings.opset_version,
-        precision_requested=settings.precision,
-        precision_achieved=graph.precision,
-        parity=None if parity is None else ParityEvidence.of(parity, f"torch {torch.__version__} fp32", runtime),
-        cost=strict_json.plain(graph.cost) | ({"ladders": strict_json.plain(graph.ladders)} if graph.ladders else {}),
-        versions={name: version(name) for name in ("edgevit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxsim")},
-    )
 
 
 def _spec(value: ir.Value) -> TensorSpec:

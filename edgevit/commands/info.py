@@ -11,13 +11,13 @@ import typer
 from edgevit import console
 from edgevit.commands.cost_table import blocks_of, show_blocks
 from edgevit.commands.options import Json, given, setting
+from edgevit.commands.routing_words import budget_words, reduction_words, routing_words
 from edgevit.errors import EdgevitError, InputError
 from edgevit.extras import needs
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
     from edgevit.models.source import ModelSource
-    from edgevit.spec import ReductionSpec, RoutingSpec
 
 __all__ = ["bundle_record", "info", "show_bundle"]
 
@@ -71,12 +71,12 @@ def show_bundle(bundle: Bundle) -> None:
     facts: dict[str, Any] = {
         "model": f"{manifest.model.source}, {console.millions(manifest.model.parameters)} parameters",
         "target": f"{manifest.target}, {manifest.precision_achieved}, opset {manifest.opset}",
-        "routing": _routing(manifest.routing, manifest.reduction),
+        "routing": routing_words(manifest.routing, manifest.reduction),
     }
     if manifest.routing is not None and manifest.routing.budgets:
-        facts["budgets"] = _budgets(bundle, manifest.routing)
+        facts["budgets"] = budget_words(bundle, manifest.routing)
     if manifest.reduction is not None:
-        facts["reduction"] = _reduction(manifest.reduction)
+        facts["reduction"] = reduction_words(manifest.reduction)
     facts |= {
         "input": str(manifest.input),
         "outputs": "; ".join(map(str, manifest.outputs)),
@@ -98,34 +98,6 @@ def _show_costs(bundle: Bundle) -> None:
         show_blocks(blocks, bundle.manifest.input.shape[0])
     else:
         console.note("no table of blocks: this bundle was written without one; export it again")
-
-
-def _routing(routing: RoutingSpec | None, reduction: ReductionSpec | None = None) -> str:
-    if routing is None:
-        return "dense: every patch in every layer" if reduction is None else "none: every token that is left"
-    words = {"expert_choice": "expert choice", "token_choice": "token choice", "none": "no router"}
-    what = f"{routing.mode}, {words[routing.router]}"
-    tokens = f"{routing.tokens} {'patches' if routing.tokens == routing.patches else 'tokens'}"
-    if routing.capacities:
-        return f"{what}: {', '.join(map(str, routing.capacities))} of {tokens} in {routing.steps} steps"
-    rule = f" by threshold {', '.join(f'{value:.3g}' for value in routing.thresholds)}" if routing.thresholds else ""
-    return f"{what}{rule}: up to {tokens} in {routing.steps} steps"
-
-
-def _budgets(bundle: Bundle, routing: RoutingSpec) -> str:
-    """The token counts that a step chooses from, and who chooses: the graph at every step, or the host once."""
-    ladders = [", ".join(map(str, rungs)) for rungs in routing.budgets]
-    if bundle.stages is not None:
-        return f"{ladders[0]} tokens for all later steps, a graph each, chosen by the host after the first"
-    return f"{ladders[0] if len(set(ladders)) == 1 else '; '.join(ladders)} tokens, chosen in the graph at every step"
-
-
-def _reduction(reduction: ReductionSpec) -> str:
-    steps = [str(reduction.patches)]
-    steps += [str(tokens) for tokens in reduction.tokens if str(tokens) != steps[-1]]
-    left = list(dict.fromkeys(steps))
-    shown = " -> ".join(left if len(left) <= 8 else [*left[:3], "...", *left[-2:]])
-    return f"{reduction.method}: {shown} tokens"
 
 
 def _parity(bundle: Bundle) -> Any:
@@ -237,7 +209,7 @@ def _show_model(record: dict[str, Any]) -> None:
     preprocess, cost = record["preprocess"], record["cost"]
     facts.setdefault("image", f"{preprocess.height} x {preprocess.width} pixels")
     if record["reduction"] is not None:
-        facts["reduction"] = _reduction(record["reduction"])
+        facts["reduction"] = reduction_words(record["reduction"])
     if cost is not None:
         facts["compute"] = f"{cost.flops / 1e9:.3g} GFLOPs an image"
     console.show_facts(facts, title=record.get("model") or record["checkpoint"])
