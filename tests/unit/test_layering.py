@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("export", "runtimes", "benchmarks")
 SCRIPTS = ("benchmarks/suites", "benchmarks/peers")  # not installed, may import anything
 COMPOSITION = (  # and commands/: the parts of cli.py
-    "api", "building", "calibrating", "cli", "console", "curve", "evaluating", "measuring", "threshold_trial", "tuning",
-    "tuning_timer",
+    "api", "buildable", "building", "calibrating", "cli", "console", "curve", "evaluating", "measuring",
+    "threshold_trial", "tuning", "tuning_timer",
 )  # fmt: skip
 
 CORE = frozenset({"numpy", "PIL"})
