@@ -16,14 +16,8 @@ from edgevit.buildable import check_buildable, check_device
 from edgevit.bundle import Bundle
 from edgevit.engine_fit import outdated, this_platform
 from edgevit.engine_library import load_library
-from edgevit.engine_record import (
-    EngineRecord,
-    HardwareCompatibility,
-    Library,
-    NoEngine,
-    read_engine,
-    write_engine,
-)
+from edgevit.engine_record import EngineRecord, HardwareCompatibility, Library, NoEngine
+from edgevit.engine_store import read_engine, write_engine
 from edgevit.errors import InputError
 from edgevit.files import atomic_write, reading, sha256
 from edgevit.manifest import FileRecord

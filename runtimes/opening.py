@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from edgevit.bundle import GRAPH_NAME, Bundle, Stages
-from edgevit.engine_record import Library, build_command, read_engine
+from edgevit.engine_record import Library, build_command
+from edgevit.engine_store import read_engine
 from edgevit.runner import Runner
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import pytest
 from edgevit import buildable, building
 from edgevit.bundle import Bundle, device_dir
 from edgevit.bundle_writer import write_bundle
-from edgevit.engine_record import EnginePrecision, read_engine, record_path
+from edgevit.engine_record import EnginePrecision
+from edgevit.engine_store import read_engine, record_path
 from edgevit.errors import InputError, MissingExtra
 from edgevit.export import cuda_driver, trt
 from edgevit.export.cuda_driver import Device

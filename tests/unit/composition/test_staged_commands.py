@@ -13,7 +13,8 @@ import pytest
 
 from edgevit import building
 from edgevit.bundle import Bundle, device_dir
-from edgevit.engine_record import EnginePrecision, read_engine
+from edgevit.engine_record import EnginePrecision
+from edgevit.engine_store import read_engine
 from edgevit.errors import InputError
 from edgevit.export import cuda_driver, trt
 from edgevit.export.cuda_driver import Device

@@ -12,7 +12,8 @@ from simulated_runner import ENGINE
 from tensorrt_module import SimulatedLibrary
 
 from edgevit.bundle import Bundle, device_dir
-from edgevit.engine_record import EnginePrecision, NoEngine, read_engine, write_engine
+from edgevit.engine_record import EnginePrecision, NoEngine
+from edgevit.engine_store import read_engine, write_engine
 from edgevit.errors import FallbackWarning, InputError, MissingExtra
 from edgevit.files import sha256
 from edgevit.manifest import FileRecord

@@ -13,7 +13,8 @@ from engine_records import engine_record
 from tensorrt_module import SimulatedLibrary
 
 from edgevit.bundle import Bundle
-from edgevit.engine_record import EnginePrecision, NoEngine, write_engine
+from edgevit.engine_record import EnginePrecision, NoEngine
+from edgevit.engine_store import write_engine
 from edgevit.errors import InputError
 from edgevit.files import sha256
 from edgevit.manifest import FileRecord
