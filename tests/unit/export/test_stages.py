@@ -18,7 +18,7 @@ from edgevit.export.finished import Graph
 from edgevit.export.pipeline import build_graph, export_bundle
 from edgevit.export.prove_stages import prove_stages, served
 from edgevit.export.settings import ExportSettings
-from edgevit.models.recursive import RecursiveViT
+from edgevit.models.recursive import EarlyMerge, RecursiveViT
 from edgevit.models.routing import route_mask
 from edgevit.runtimes.adaptive import AdaptiveRunner
 from edgevit.runtimes.ort import OrtRunner
@@ -163,3 +163,18 @@ def test_tensorrt_rtx_reads_every_stage_in_fp32_and_builds_it_with_no_gpu() -> N
         assert built.precision.products == {"fp32": 1.0}
         assert built.precision.attention == {"fp32": EXPERT.depth * steps}
         assert len(built.engine) > stack_bytes, "an engine shares no weights with another"
+
+
+def test_what_is_answered_before_the_choice_crosses_to_the_answers(tmp_path: Path) -> None:
+    model = forced(replace(EXPERT, early_merge=EarlyMerge(method="tome", tokens=10)))
+    bundle = export_bundle(
+        source_of(model),
+        ExportSettings(target="rtx", routing="adaptive", simplify=False),
+        tmp_path / "merged",
+        open_graph=runner_of,
+        open_stages=AdaptiveRunner,
+    )
+    assert bundle.stages is not None and tuple(bundle.stages.rests) == (0, 2, 10)
+    assert [output.name for output in bundle.manifest.outputs] == ["logits", "depth", "counts", "assignment"]
+    parity = bundle.manifest.parity
+    assert parity is not None and parity.patches_agreed == 1
