@@ -48,10 +48,11 @@ def build(
     force: _Force = False,
     json: Json = False,
 ) -> None:
-    """Build the engine of a bundle, beside it; of a bundle in stages one for each of its graphs.
+    """Build the engine of a bundle, beside it.
 
-    TensorRT builds on the device itself, in minutes; TensorRT-RTX (--target rtx) on any x86-64 machine, without a GPU.
-    The bundle does not change, and Ctrl-C leaves an engine that was there as it was.
+    A bundle in stages gets one for each of its graphs. TensorRT builds on the device itself, in minutes; TensorRT-RTX
+    (--target rtx) on any x86-64 machine, without a GPU. The bundle does not change, and Ctrl-C leaves engines that were
+    there as they were.
     """
     from edgevit import building
 
