@@ -55,39 +55,29 @@ def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> 
     most = to.op("ReduceMax", counts, to.constant([0]), keepdims=0)
     fits = [to.op("LessOrEqual", most, to.constant(1 + k)) for k in rungs[:-1]]
 
-    def rung(number: int) -> ir.Graph:
-        inner = Builder(f"{to.place}@{rungs[number]}")
-        return _graph(inner, build_rung(inner, body, x, ranks, shape, rungs[number], cls_alone=cls_alone), result)
-
-    def choice(outer: Builder, fit: ir.Value, then: ir.Graph, other: ir.Graph) -> ir.Value:
-        node = ir.node("If", [fit], {"then_branch": then, "else_branch": other})
-        outer.append(node, f"{outer.place}/If")
-        value: ir.Value = node.outputs[0]
-        return value
-
-    lowest, middle, top = 0, range(1, len(rungs) - 1), len(rungs) - 1
-    if not middle:
-        return choice(to, fits[lowest], rung(lowest), rung(top))
-    # The middle rungs stand side by side, each passing on what came before it: ONNX Runtime packs weights ahead of time
-    # in branches of the graph alone, not in branches of branches, and a product over few tokens is twice as fast with
-    # its weights packed. The lowest and the top rung lie one deeper, because they gain nothing by a packed copy: next
-    # to none of the time there is spent on packing.
+    # Side by side, each passing on what came before it, and none inside another: ONNX Runtime packs weights ahead of
+    # time in branches of the graph alone; in branches of branches it would pack them at every product.
     after: ir.Value | None = None
-    for number in middle:
-        taken = to.op("And", fits[number], to.op("Not", fits[number - 1]))
-        before = Builder(f"{to.place}<{rungs[number]}")
+    for number, patches in enumerate(rungs):
+        taken = _taken(to, fits, number)
+        inner, before = Builder(f"{to.place}@{patches}"), Builder(f"{to.place}<{patches}")
+        updated = build_rung(inner, body, x, ranks, shape, patches, cls_alone=cls_alone)
         if after is None and cls_alone:
             passed = before.op("Slice", x, *(before.constant([bound]) for bound in (0, 1, 1)))
         else:
             passed = before.op("Identity", after or x)
-        after = choice(to, taken, rung(number), _graph(before, passed, result))
-    assert after is not None, "there are rungs in the middle"
-    ends = Builder(f"{to.place}|ends")
-    ends_graph = _graph(ends, choice(ends, fits[lowest], rung(lowest), rung(top)), result)
-    between = Builder(f"{to.place}|between")
-    passed_on = _graph(between, between.op("Identity", after), result)
-    inside = to.op("And", fits[top - 1], to.op("Not", fits[lowest]))
-    return choice(to, inside, passed_on, ends_graph)
+        branches = {"then_branch": _graph(inner, updated, result), "else_branch": _graph(before, passed, result)}
+        after = to.op("If", taken, **branches)
+    assert after is not None, "a step has rungs"
+    return after
+
+
+def _taken(to: Builder, fits: Sequence[ir.Value], number: int) -> ir.Value:
+    """Whether a rung is the smallest that fits; the last one always fits."""
+    if number == 0:
+        return fits[0]
+    beyond: ir.Value = to.op("Not", fits[number - 1])
+    return beyond if number == len(fits) else to.op("And", fits[number], beyond)
 
 
 def _graph(of: Builder, output: ir.Value, shape: Sequence[int]) -> ir.Graph:
