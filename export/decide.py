@@ -74,11 +74,6 @@ def routing_of(source: ModelSource, settings: ExportSettings, note: Callable[[st
             f"{source.name} follows the picture by its thresholds; for {target.name} it becomes {mode} with a fixed "
             f"count, another rule: --routing {own} keeps its own"
         )
-    if mode == "adaptive" and settings.precision != "fp32" and not branches:
-        raise InputError(
-            f"--precision {settings.precision} with --routing adaptive for target {target.name}; there use --routing "
-            "mask, or topk for expert choice"
-        )
     if mode == "adaptive" and not branches and not in_stages(settings):
         raise InputError(
             f"--routing adaptive for target {target.name}, where an If may cost all its branches; use --routing mask, "

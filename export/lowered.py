@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from edgevit.bundle import ENTER_NAME, GRAPH_NAME, rest_name
 from edgevit.models.source import ModelSource
 from edgevit.parity import Golden
 from edgevit.targets import target_named
@@ -19,9 +20,12 @@ from .check import check_graph
 from .cost import count
 from .finished import Graph
 from .fullest import fullest
+from .lowered_stages import lowered_stages
 from .precision import with_precision
 from .precision_report import PrecisionReport
+from .prove_stages import OpenStages
 from .ranges import OpenGraph
+from .rejoin import rejoined
 from .settings import ExportSettings
 from .shapes import with_shapes
 
@@ -37,6 +41,7 @@ def lowered(
     say: Callable[[str], None],
     note: Callable[[str], None],
     state: Path,
+    open_stages: OpenStages | None = None,
 ) -> tuple[Graph, PrecisionReport]:
     """The graph in the settings' precision, and what it came to.
 
@@ -49,6 +54,7 @@ def lowered(
         say: told how far it is, in words.
         note: told in a line what was done otherwise than asked.
         state: where partly measured ranges are kept.
+        open_stages: makes one runner of those of a graph in stages.
 
     Raises:
         InputError: no calibration pictures where they are needed.
@@ -58,8 +64,9 @@ def lowered(
     if settings.calibration_data is not None:
         paths = calibration_paths(settings.calibration_data, settings.calibration_samples)
         batches = calibration_batches(paths, source.preprocess, settings.batch_size)
-    model, report = with_precision(
-        ir.from_proto(onnx.load_from_string(graph.onnx)),
+    parts = {name: ir.from_proto(onnx.load_from_string(part)) for name, part in graph.files.items()}
+    model, report, recipe = with_precision(
+        parts[GRAPH_NAME] if not graph.rests else rejoined(parts[ENTER_NAME], parts[rest_name(max(graph.rests))])[0],
         settings.precision,
         runtime=target_named(settings.target).runtime,
         golden=golden,
@@ -76,6 +83,10 @@ def lowered(
     if report.retries:
         parts = ", ".join(retry.part for retry in report.retries)
         note(f"{settings.precision} answered as fp32 only with these in a higher precision: {parts}")
+    if graph.rests:
+        assert open_stages is not None, "a graph in stages is verified as one"
+        stages, report = lowered_stages(graph, recipe, report, golden, open_graph, open_stages)
+        return stages, report
     check_graph(with_shapes(model), branches=graph.ladders is not None)
     worst = count(with_shapes(fullest(model)))
     lower = dataclasses.replace(

@@ -40,7 +40,7 @@ def with_precision(
     state: Path | None = None,
     report: Callable[[float], None] | None = None,
     note: Callable[[str], None] | None = None,
-) -> tuple[ir.Model, PrecisionReport]:
+) -> tuple[ir.Model, PrecisionReport, Recipe]:
     """Lower a graph and prove it, giving back fp32 to what fails until it holds.
 
     The result is judged by emulation (`emulate`) on the golden inputs against the source model, and on the calibration
@@ -65,6 +65,9 @@ def with_precision(
         state: where partly measured ranges are kept (`measure_ranges`).
         report: told the share done, 0 to 1; a retry tells the last part of it again.
         note: told in one line what was done otherwise than asked.
+
+    Returns:
+        The graph in the precision, what is known of it, and how any graph that differs in its rungs becomes the same.
 
     Raises:
         InputError: fp32; int8 without calibration pictures; halves in a graph with branches; one not in fp32.
@@ -100,7 +103,7 @@ def with_precision(
         ladder = drift(whole, flat, own, open_graph)
         if not faults:
             samples, picks = sampled(whole, own, open_graph)
-            return made.model, PrecisionReport(
+            told = PrecisionReport(
                 requested=precision,
                 nodes=node_shares(flat),
                 weight_bytes=weight_bytes(made.model),
@@ -117,6 +120,7 @@ def with_precision(
                 sampled=samples,
                 picks=picks,
             )
+            return made.model, told, recipe
         offender = _offender(ladder, recipe.parts)
         linear = None
         if precision == "int8" and offender is not None:

@@ -20,9 +20,9 @@ from edgevit.runner import Runner
 
 from .finished import Graph
 from .settings import ExportSettings
-from .stages import ACTIVE, force_active
+from .stages import ACTIVE, chosen_tokens, force_active
 
-__all__ = ["OpenStages", "prove_stages", "served"]
+__all__ = ["OpenStages", "prove_stages", "served", "spread_tokens"]
 
 # The runners of the first stage and of the rest by budget, not yet entered, as one.
 OpenStages = Callable[[Runner, Mapping[int, Runner]], Runner]
@@ -56,9 +56,7 @@ def prove_stages(
         if budget == tokens:
             continue
         enter = ir.from_proto(onnx.load_from_string(graph.onnx))
-        mask = np.zeros(tokens, bool)
-        mask[np.linspace(0, tokens - 1, budget).round().astype(int)] = True
-        force_active(enter, mask)
+        force_active(enter, spread_tokens(budget, tokens), chosen_tokens(enter))
         forced = ir.to_proto(enter).SerializeToString()
         full, small = (
             _answers(open_stages(open_graph(forced), {tokens: open_graph(onnx_bytes)}), images)
@@ -66,6 +64,13 @@ def prove_stages(
         )
         _compare(budget, full, small, settings)
     return open_stages(open_graph(graph.onnx), {k: open_graph(rest) for k, rest in graph.rests.items()})
+
+
+def spread_tokens(active: int, tokens: int) -> np.ndarray:
+    """So many active tokens of all, as truth values, spread evenly."""
+    mask = np.zeros(tokens, bool)
+    mask[np.linspace(0, tokens - 1, active).round().astype(int)] = True
+    return mask
 
 
 def served(graph: Graph, images: np.ndarray, open_graph: Callable[[bytes], Runner]) -> dict[int, int]:

@@ -30,7 +30,7 @@ from .rung import Builder
 from .share_weights import strip_notes
 from .trace import SMALLEST_RUNG
 
-__all__ = ["ACTIVE", "STATE", "Seam", "cut", "find_seam", "force_active", "stages"]
+__all__ = ["ACTIVE", "STATE", "Seam", "chosen_tokens", "cut", "find_seam", "force_active", "stages"]
 
 STATE, ACTIVE = "state", "active"
 
@@ -113,13 +113,25 @@ def cut(model: ir.Model, seam: Seam) -> tuple[ir.Model, ir.Model]:
     return enter, rest
 
 
-def force_active(enter: ir.Model, mask: np.ndarray) -> None:
+def force_active(enter: ir.Model, mask: np.ndarray, chosen: str) -> None:
     """Make other tokens active than the router says, in place: what every later stage can be tried with.
 
     Args:
-        enter: of `stages`.
+        enter: of `stages`, in any precision.
         mask: N truth values, for every image.
+        chosen: what `chosen_tokens` found in fp32.
     """
+    value = _by_name(enter.graph)[chosen]
+    batch = shape_of(enter.graph.inputs[0])[0]
+    to = Builder("forced")
+    value.replace_all_uses_with(to.constant(np.tile(mask, (batch, 1)), np.bool_))
+    for constant in to.constants:
+        enter.graph.register_initializer(constant)
+    common.RemoveUnusedNodesPass()(enter)
+
+
+def chosen_tokens(enter: ir.Model) -> str:
+    """The name of the truth values, B x N, by which the first stage, in fp32, says what is active."""
     value = next(output for output in enter.graph.outputs if output.name == ACTIVE)
     for op_type in ("Sub", "ReduceSum", "Cast", "GreaterOrEqual", "Pad", "Where"):  # CLS is put first by the Pad
         node = value.producer()
@@ -127,12 +139,7 @@ def force_active(enter: ir.Model, mask: np.ndarray) -> None:
         before = node.inputs[0]
         assert before is not None, f"a {op_type} has something to work on"
         value = before
-    batch = shape_of(enter.graph.inputs[0])[0]
-    to = Builder("forced")
-    value.replace_all_uses_with(to.constant(np.tile(mask, (batch, 1)), np.bool_))
-    for constant in to.constants:
-        enter.graph.register_initializer(constant)
-    common.RemoveUnusedNodesPass()(enter)
+    return str(value.name)
 
 
 def _leave(graph: ir.Graph, seam: Seam) -> None:

@@ -51,7 +51,7 @@ def measure(row: str, precision: Any, val: Path, calibration: Path, samples: int
     own = Golden.from_arrays(bundle.golden())
     runtime = "trt" if precision != "int8" else "ort"
     try:
-        made, told = with_precision(
+        made, told, _ = with_precision(
             model, precision, runtime=runtime, golden=own, open_graph=_open, batches=batches, note=print
         )
     except CheckFailed as error:

@@ -162,7 +162,6 @@ REFUSED: list[tuple[RecursiveConfig, dict[str, Any], str]] = [
     (EXPERT, {"budgets": (0, 17)}, "a budget of 17 for 16 tokens; give 0 to 16"),
     (EXPERT, {"routing": "mask", "budgets": (0, 16)}, "--budgets are the rungs of --routing adaptive, this export is"),
     (EXPERT, {"routing": "adaptive", "target": "openvino"}, "--routing adaptive for target openvino, where an If may"),
-    (EXPERT, {"routing": "adaptive", "target": "rtx", "precision": "fp16"}, "--precision fp16 with --routing adaptive"),
     (replace(EXPERT, router="none", thresholds=None), {"routing": "adaptive"}, "for a model without a router"),
 ]  # fmt: skip
 

@@ -30,7 +30,10 @@ def batches(images: np.ndarray) -> list[np.ndarray]:
 def lowered(
     model: ir.Model, golden: Golden, precision: Precision = "fp16", calibration: list[np.ndarray] | None = None
 ) -> tuple[ir.Model, PrecisionReport]:
-    return with_precision(model, precision, runtime="trt", golden=golden, open_graph=open_graph, batches=calibration)
+    made, report, _ = with_precision(
+        model, precision, runtime="trt", golden=golden, open_graph=open_graph, batches=calibration
+    )
+    return made, report
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -103,7 +106,7 @@ def test_what_cannot_agree_is_refused_with_what_was_tried() -> None:
 def test_without_pictures_golden_inputs_are_measured_and_that_is_said() -> None:
     model = routed()
     notes: list[str] = []
-    _, report = with_precision(
+    _, report, _ = with_precision(
         model, "bf16", runtime="trt", golden=golden_of(model, pictures()), open_graph=open_graph, note=notes.append
     )
     assert notes == ["bf16 without --calibration-data: ranges were measured on generated inputs, not on pictures"]
@@ -160,7 +163,7 @@ def test_int8_leaves_the_rest_in_the_type_of_the_runtime(
     graph = tiny_graph("topk")
     golden = golden_samples(tiny_source.module, graph.routing, *verification_inputs(tiny_source.preprocess))
     golden = replace(golden, depth=None, margin=None)  # random routers of a tiny model flip under any noise
-    made, report = with_precision(
+    made, report, _ = with_precision(
         ir.from_proto(onnx.load_from_string(graph.onnx)), "int8", runtime=runtime, golden=golden,
         open_graph=open_graph, batches=batches(golden.images[:8]),
     )  # fmt: skip

@@ -68,7 +68,7 @@ def test_a_run_that_takes_other_tokens_is_not_compared_behind_them(record: Preci
     model = routed()
     images = np.concatenate([pictures(), near_tied(model)[None]])
     golden = golden_of(model, images)
-    _, whole = with_precision(model, "fp16", runtime="trt", golden=golden, open_graph=open_graph)
+    _, whole, _ = with_precision(model, "fp16", runtime="trt", golden=golden, open_graph=open_graph)
     found = climbed(replace(record, sampled=whole.sampled, picks=whole.picks), lowered(), images)
     assert [(rung.part, rung.runs) for rung in found.rungs] == [("blocks.0", 5), ("blocks.1", 4), ("head", 5)]
     assert found.first_offender is None or found.first_offender.part == "head"
