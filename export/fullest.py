@@ -23,10 +23,13 @@ def fullest(model: ir.Model) -> ir.Model:
         model: finished; one without branches comes back as a copy.
     """
     copy = ir.from_proto(ir.to_proto(model))
-    while choices := [node for node in copy.graph if node.op_type == "If"]:
-        for node in choices:
-            # What is asked is whether fewer tokens fit or a cap holds; where nothing does, all tokens go on.
-            _inline(node, node.attributes["else_branch"].as_graph())
+    choices = [node for node in copy.graph if node.op_type == "If"]
+    last = dict(_rung(node) for node in choices)  # a step's rungs rise, so that its last one is what stays
+    for node in choices:
+        step, patches = _rung(node)
+        # No other rung is taken and no cap holds: tokens are passed on as they are.
+        taken = "then_branch" if step and patches == last[step] else "else_branch"
+        _inline(node, node.attributes[taken].as_graph())
     whole = ir.from_proto(ir.to_proto(copy))  # in which nothing is used by a branch that is gone
     common.RemoveUnusedNodesPass()(whole)
     for node in whole.graph:
@@ -34,6 +37,12 @@ def fullest(model: ir.Model) -> ir.Model:
         for value in node.outputs:
             value.name = without_rung(value.name)
     return whole
+
+
+def _rung(choice: ir.Node) -> tuple[str, int]:
+    """The step, as `ladder[1]`, and the patches of the rung that a choice is about; no step of what is no rung."""
+    step, _, patches = str(choice.attributes["then_branch"].as_graph().name).partition("@")
+    return (step, int(patches)) if patches else ("", 0)
 
 
 def _inline(node: ir.Node, branch: ir.Graph) -> None:

@@ -81,12 +81,11 @@ def lowered(
         for line in batches.notes(settings.calibration_samples):
             note(line)
     if report.retries:
-        parts = ", ".join(retry.part for retry in report.retries)
-        note(f"{settings.precision} answered as fp32 only with these in a higher precision: {parts}")
+        higher = ", ".join(retry.part for retry in report.retries)
+        note(f"{settings.precision} answered as fp32 only with these in a higher precision: {higher}")
     if graph.rests:
         assert open_stages is not None, "a graph in stages is verified as one"
-        stages, report = lowered_stages(graph, recipe, report, golden, open_graph, open_stages)
-        return stages, report
+        return lowered_stages(graph, recipe, report, golden, open_graph, open_stages)
     check_graph(with_shapes(model), branches=graph.ladders is not None)
     worst = count(with_shapes(fullest(model)))
     lower = dataclasses.replace(

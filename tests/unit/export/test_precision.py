@@ -158,9 +158,9 @@ def test_a_graph_of_a_larger_batch_is_judged_on_all_images() -> None:
 
 @pytest.mark.parametrize("runtime, rest", [("ort", "fp32"), ("trt", "fp16")])
 def test_int8_leaves_the_rest_in_the_type_of_the_runtime(
-    tiny_graph: Callable[[str], Graph], tiny_source: ModelSource, runtime: Runtime, rest: str
+    graph_to_quantize: Callable[[str], Graph], tiny_source: ModelSource, runtime: Runtime, rest: str
 ) -> None:
-    graph = tiny_graph("topk")
+    graph = graph_to_quantize("topk")
     golden = golden_samples(tiny_source.module, graph.routing, *verification_inputs(tiny_source.preprocess))
     golden = replace(golden, depth=None, margin=None)  # random routers of a tiny model flip under any noise
     made, report, _ = with_precision(
