@@ -66,8 +66,8 @@ def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> 
             passed = before.op("Slice", x, *(before.constant([bound]) for bound in (0, 1, 1)))
         else:
             passed = before.op("Identity", after or x)
-        branches = {"then_branch": _graph(inner, updated, result), "else_branch": _graph(before, passed, result)}
-        after = to.op("If", taken, **branches)
+        climbed, passed_on = _graph(inner, updated, result), _graph(before, passed, result)
+        after = to.op("If", taken, then_branch=climbed, else_branch=passed_on)
     assert after is not None, "a step has rungs"
     return after
 
