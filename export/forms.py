@@ -19,16 +19,12 @@ __all__ = ["suit"]
 def suit(model: ir.Model, settings: ExportSettings) -> None:
     """Write attention and linears as the target's runtime runs them best, in place.
 
-    A graph that is to be lowered stays as it is: int8 rounds what a linear reads, and needs its bias apart.
-
     Args:
-        model: finished, in fp32.
+        model: finished, in fp32. Its linears stay as they are if it is to be lowered: int8 needs the bias apart.
         settings: of the export.
     """
-    if settings.precision != "fp32":
-        return
     target = target_named(settings.target)
     if target.attention == "fused-op" and settings.opset_version >= OPSET_OF_ATTENTION:
         fuse_attention(model)
-    if target.layout == "rows":
+    if target.layout == "rows" and settings.precision == "fp32":
         keep_rows(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from .adaptive_parts import StepBody, cut_bodies
@@ -42,24 +43,22 @@ def ladder(model: ir.Model, budgets: Sequence[Sequence[int]]) -> None:
 
 def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> ir.Value:
     """The step `node` stands for, in the smallest of the rungs that holds the active tokens of every image."""
-    x, ranks = node.inputs
-    assert x is not None, "a step is given its tokens"
-    assert ranks is not None, "and their ranks"
+    x, ranks, count = node.inputs
+    assert x is not None and ranks is not None and count is not None, "a step is given its tokens"
     shape, cls_alone = node.attributes["shape"].as_ints(), bool(node.attributes["cls_alone"].as_int())
     result = (shape[0], 1, shape[2]) if cls_alone else shape
     if len(rungs) == 1:
         return build_rung(to, body, x, ranks, shape, rungs[0], cls_alone=cls_alone)
-    # Active tokens and CLS, of the image that has most of them.
-    active = to.op("Cast", to.op("GreaterOrEqual", ranks, to.constant(0.0, "float32")), to=ir.DataType.INT64)
-    counts = to.op("ReduceSum", active, to.constant([1]), keepdims=0)
-    most = to.op("ReduceMax", counts, to.constant([0]), keepdims=0)
-    fits = [to.op("LessOrEqual", most, to.constant(1 + k)) for k in rungs[:-1]]
-
+    if shape[0] > 1:
+        count = to.op("ReduceMax", count, to.constant([0]), keepdims=0)
+    # Which rung is taken, for every number of tokens: one lookup in the place of comparisons with each rung.
+    place = np.searchsorted(rungs, np.arange(rungs[-1] + 1))
+    row = to.op("Gather", to.constant(place[:, None] == np.arange(len(rungs)), np.bool_), count, axis=0)
+    taken = to.op("Split", row, outputs=len(rungs), axis=-1, num_outputs=len(rungs))
     # Side by side, each passing on what came before it, and none inside another: ONNX Runtime packs weights ahead of
     # time in branches of the graph alone; in branches of branches it would pack them at every product.
     after: ir.Value | None = None
-    for number, patches in enumerate(rungs):
-        taken = _taken(to, fits, number)
+    for patches, is_taken in zip(rungs, taken, strict=True):
         inner, before = Builder(f"{to.place}@{patches}"), Builder(f"{to.place}<{patches}")
         updated = build_rung(inner, body, x, ranks, shape, patches, cls_alone=cls_alone)
         if after is None and cls_alone:
@@ -67,17 +66,9 @@ def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> 
         else:
             passed = before.op("Identity", after or x)
         climbed, passed_on = _graph(inner, updated, result), _graph(before, passed, result)
-        after = to.op("If", taken, then_branch=climbed, else_branch=passed_on)
+        after = to.op("If", is_taken, then_branch=climbed, else_branch=passed_on)
     assert after is not None, "a step has rungs"
     return after
-
-
-def _taken(to: Builder, fits: Sequence[ir.Value], number: int) -> ir.Value:
-    """Whether a rung is the smallest that fits; the last one always fits."""
-    if number == 0:
-        return fits[0]
-    beyond: ir.Value = to.op("Not", fits[number - 1])
-    return beyond if number == len(fits) else to.op("And", fits[number], beyond)
 
 
 def _graph(of: Builder, output: ir.Value, shape: Sequence[int]) -> ir.Graph:

@@ -13,7 +13,7 @@ from edgevit.targets import TARGETS, target_named
 __all__ = ["ExportSettings"]
 
 _OLDEST_OPSET = 18  # the least that torch's exporter writes: asked for less it gives this with a warning
-_NEWEST_WITH_INT8 = 20  # what takes Q/DQ everywhere: TensorRT 10.3, and ONNX Runtime's own int8 kernels
+_NEWEST_WITH_INT8 = 20  # that every ONNX Runtime reads: 1.23, the last for Python 3.10, lacks QuantizeLinear of 23
 # A larger batch is a mistake: tracing alone would take more memory than a device has.
 _MOST_AT_ONCE = 1024
 
@@ -29,7 +29,7 @@ class ExportSettings:
         thresholds: raw router logits for the steps after the first, in place of the model's; None for those, or 0
             where it was never calibrated.
         precision: of the graph.
-        opset: ONNX opset; None for the target's, and for the newest that int8 can be written in.
+        opset: ONNX opset; None for the target's, and for 20 in int8.
         batch_size: B, a constant of the graph.
         simplify: whether onnxsim may shorten the graph.
         trace: whether `depth` and `counts` are outputs.

@@ -32,11 +32,11 @@ def _lowest_index_top_k(scores: Any, k: int) -> Any:
     return ascending
 
 
-def _smallest_rung(x: Any, ranks: Any, step: int, cls_alone: bool) -> Any:
+def _smallest_rung(x: Any, ranks: Any, count: Any, step: int, cls_alone: bool) -> Any:
     """The operator as it is, with the shape of x written down, for `ladder` to replace."""
     opset = values.Opset(SMALLEST_RUNG.domain, SMALLEST_RUNG.since_version)
     operator = values.Op(opset, SMALLEST_RUNG.name, SMALLEST_RUNG)
-    return operator(x, ranks, step=step, cls_alone=int(cls_alone), shape=[int(side) for side in x.shape])
+    return operator(x, ranks, count, step=step, cls_alone=int(cls_alone), shape=[int(side) for side in x.shape])
 
 
 _Schema = onnx.defs.OpSchema
@@ -44,9 +44,9 @@ SMALLEST_RUNG = _Schema(
     "SmallestRung",
     "edgevit",
     1,
-    inputs=[_Schema.FormalParameter(name, "T") for name in ("x", "ranks")],
+    inputs=[_Schema.FormalParameter(name, kind) for name, kind in (("x", "T"), ("ranks", "T"), ("count", "I"))],
     outputs=[_Schema.FormalParameter("after", "T")],
-    type_constraints=[("T", ["tensor(float)"], "")],
+    type_constraints=[("T", ["tensor(float)"], ""), ("I", ["tensor(int32)"], "")],
     attributes=[
         _Schema.Attribute("step", _Schema.AttrType.INT, "0-based", required=True),
         _Schema.Attribute(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edgevit.models import tokens
 from edgevit.models.recursive import RecursiveViT
-from edgevit.models.routing import Routed, blend, route_by
+from edgevit.models.routing import Routed, Step, blend, route_by
 from edgevit.spec import Selection
 
 __all__ = ["default_rungs", "route_adaptive", "step_in_rung"]
@@ -48,14 +48,15 @@ def route_adaptive(
         InputError: `threshold` without calibrated thresholds.
     """
 
-    def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
-        ranks = functional.pad(torch.where(active, gate, _INACTIVE), (1, 0), value=_CLS_RANK)
+    def run(step: Step) -> Tensor:
+        r = step.number
+        ranks = functional.pad(torch.where(step.active, step.gate, _INACTIVE), (1, 0), value=_CLS_RANK)
         cls_alone = r == model.config.recursions - 1 and not model.reads_patches
         if torch.compiler.is_exporting():
-            traced: Tensor = _smallest_rung(x, ranks, r, cls_alone)
+            traced: Tensor = _smallest_rung(step.x, ranks, step.count, r, cls_alone)
             return traced
-        most = int(active.sum(dim=1).max())
-        after = step_in_rung(model, x, ranks, r, min(k for k in budgets[r - 1] if k >= most))
+        most = int(step.count.max())
+        after = step_in_rung(model, step.x, ranks, r, min(k for k in budgets[r - 1] if k >= most))
         return after[:, :1] if cls_alone else after
 
     return route_by(model, image, selection, run)
@@ -85,10 +86,10 @@ def step_in_rung(model: RecursiveViT, x: Tensor, ranks: Tensor, step: int, k: in
 
 # An operator of its own without an implementation: a trace holds it whole, and the exporter puts branches in its place.
 @torch.library.custom_op("edgevit::smallest_rung", mutates_args=())
-def _smallest_rung(x: Tensor, ranks: Tensor, step: int, cls_alone: bool) -> Tensor:
+def _smallest_rung(x: Tensor, ranks: Tensor, count: Tensor, step: int, cls_alone: bool) -> Tensor:
     raise AssertionError("this operator is there to be traced")
 
 
 @_smallest_rung.register_fake
-def _(x: Tensor, ranks: Tensor, step: int, cls_alone: bool) -> Tensor:
+def _(x: Tensor, ranks: Tensor, count: Tensor, step: int, cls_alone: bool) -> Tensor:
     return torch.empty_like(x[:, :1] if cls_alone else x)

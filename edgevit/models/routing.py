@@ -42,6 +42,16 @@ class Choice(NamedTuple):
     chosen: Tensor  # B x n bool
 
 
+class Step(NamedTuple):
+    """What a step is taken with."""
+
+    x: Tensor  # B x (1 + N) x D
+    active: Tensor  # B x N bool
+    count: Tensor  # B int32: active patches
+    gate: Tensor  # B x N
+    number: int  # 0-based
+
+
 class Routed(NamedTuple):
     """The outcome of one forward pass."""
 
@@ -52,10 +62,16 @@ class Routed(NamedTuple):
     assignment: Tensor | None = None  # B x N int32: the token that each patch is part of; None where none were merged
 
 
-def _routed(logits: Tensor, depth: Tensor, steps: int, choices: list[Choice], origin: Tensor | None) -> Routed:
-    counts = torch.stack([(depth > r).sum(dim=1) for r in range(steps)], dim=1)
+def _routed(
+    logits: Tensor, depth: Tensor, counts: list[Tensor], choices: list[Choice], origin: Tensor | None
+) -> Routed:
     assignment = None if origin is None else origin.to(torch.int32)
-    return Routed(logits, depth, counts.to(torch.int32), tuple(choices), assignment)
+    return Routed(logits, depth, torch.stack(counts, dim=1), tuple(choices), assignment)
+
+
+def _counts(depth: Tensor, steps: int) -> list[Tensor]:
+    """B int32 for each step: the patches whose depth, B x N, goes beyond it."""
+    return [(depth > r).sum(dim=1, dtype=torch.int32) for r in range(steps)]
 
 
 def blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
@@ -69,7 +85,8 @@ def route_dense(model: RecursiveViT, image: Tensor) -> Routed:
     for r in range(model.config.recursions):
         x = model.step(x, r)
     depth = torch.full((x.shape[0], x.shape[1] - 1), model.config.recursions, dtype=torch.int32, device=x.device)
-    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, model.config.recursions, [], origin)
+    counts = _counts(depth, model.config.recursions)
+    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, counts, [], origin)
 
 
 def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None = None) -> Routed:
@@ -87,10 +104,10 @@ def route_mask(model: RecursiveViT, image: Tensor, selection: Selection | None =
 
 
 def _masked(model: RecursiveViT, image: Tensor, rule: _Rule | None) -> Routed:
-    def run(x: Tensor, active: Tensor, gate: Tensor, r: int) -> Tensor:
-        after = model.step(x, r, tokens.hide(active))
-        patches = x[:, 1:]
-        patches = torch.where(active[..., None], blend(patches, after[:, 1:], gate), patches)
+    def run(step: Step) -> Tensor:
+        after = model.step(step.x, step.number, tokens.hide(step.active))
+        patches = step.x[:, 1:]
+        patches = torch.where(step.active[..., None], blend(patches, after[:, 1:], step.gate), patches)
         return torch.cat([after[:, :1], patches], dim=1)
 
     return route_by(model, image, rule, run)
@@ -109,7 +126,7 @@ def route_by(
     model: RecursiveViT,
     image: Tensor,
     rule: _Rule | None,
-    run: Callable[[Tensor, Tensor, Tensor, int], Tensor],
+    run: Callable[[Step], Tensor],
 ) -> Routed:
     """Decide which tokens are active at each step, and leave to `run` how the step is taken.
 
@@ -117,8 +134,7 @@ def route_by(
         model: a model with a router.
         image: B x 3 x H x W.
         rule: the one of an expert-choice router, `top-k` by default; None for token choice.
-        run: x B x (1 + N) x D, active B x N bool, gate B x N and the step (0-based) to x after that step: CLS and the
-            active patches updated, the others as they were.
+        run: a step to x after it: CLS and the active patches updated, the others as they were.
 
     Raises:
         InputError: `threshold` without calibrated thresholds.
@@ -128,6 +144,7 @@ def route_by(
     x = model.step(x, 0)
     active = torch.ones(x.shape[0], x.shape[1] - 1, dtype=torch.bool, device=x.device)
     depth = active.to(torch.int32)
+    counts = [depth.sum(dim=1, dtype=torch.int32)]
     choices: list[Choice] = []
     plan = model.choose_depth(x[:, 1:]) if config.router == "token_choice" else None
     for r in range(1, config.recursions):
@@ -142,9 +159,11 @@ def route_by(
             chosen = active & _expert_choice(model, logits, active, r, rule or "top-k")
         choices.append(Choice(logits, active, chosen))
         active = chosen
-        x = run(x, active, gate, r)
-        depth = depth + active.to(torch.int32)
-    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, config.recursions, choices, origin)
+        taken = active.to(torch.int32)
+        counts.append(taken.sum(dim=1, dtype=torch.int32))
+        x = run(Step(x, active, counts[-1], gate, r))
+        depth = depth + taken
+    return _routed(model.readout(x[:, :1], x[:, 1:]), depth, counts, choices, origin)
 
 
 def _expert_choice(model: RecursiveViT, logits: Tensor, active: Tensor, step: int, rule: _Rule) -> Tensor:
@@ -190,7 +209,7 @@ def route_topk(model: RecursiveViT, image: Tensor) -> Routed:
     if model.reads_patches:
         for all_patches, index in reversed(wider):
             patches = tokens.write_back(all_patches, index, patches)
-    return _routed(model.readout(cls, patches), depth, config.recursions, choices, origin)
+    return _routed(model.readout(cls, patches), depth, _counts(depth, config.recursions), choices, origin)
 
 
 def reference(model: RecursiveViT, image: Tensor) -> Routed:

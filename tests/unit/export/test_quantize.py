@@ -302,10 +302,10 @@ def test_the_same_graph_becomes_the_same_bytes(graph_to_quantize: Callable[[str]
     assert len(made) == 1
 
 
-def test_opset_21_is_refused() -> None:
+def test_opset_24_is_refused() -> None:
     model = one_linear("MatMul", np.ones((16, 16), np.float32), np.ones(16, np.float32), 1)
-    model.opset_imports[""] = 21
-    with pytest.raises(InputError, match="opset 20 or less, got 21"):
+    model.opset_imports[""] = 24
+    with pytest.raises(InputError, match="opset 23 or less, got 24"):
         quantize_linears(model, Ranges({}, {}))
 
 
