@@ -89,7 +89,9 @@ def quantize_linears(
     """
     opset = model.opset_imports.get("", 0)
     if opset > _NEWEST_OPSET:
-        raise InputError(f"int8 is for graphs of opset {_NEWEST_OPSET} or less, got {opset}; export with --opset {_NEWEST_OPSET}")
+        raise InputError(
+            f"int8 is for graphs of opset {_NEWEST_OPSET} or less, got {opset}; export with --opset {_NEWEST_OPSET}"
+        )
     whole = fullest(model)
     linears = linears_of(whole)
     kept = _kept(whole, linears, ranges, keep)

@@ -53,9 +53,9 @@ def route_adaptive(
         ranks = functional.pad(torch.where(step.active, step.gate, _INACTIVE), (1, 0), value=_CLS_RANK)
         cls_alone = r == model.config.recursions - 1 and not model.reads_patches
         if torch.compiler.is_exporting():
-            traced: Tensor = _smallest_rung(step.x, ranks, step.count, r, cls_alone)
+            traced: Tensor = _smallest_rung(step.x, ranks, step.active_count, r, cls_alone)
             return traced
-        most = int(step.count.max())
+        most = int(step.active_count.max())
         after = step_in_rung(model, step.x, ranks, r, min(k for k in budgets[r - 1] if k >= most))
         return after[:, :1] if cls_alone else after
 

@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
     x: Tensor  # B x (1 + N) x D
     active: Tensor  # B x N bool
-    count: Tensor  # B int32: active patches
+    active_count: Tensor  # B int32
     gate: Tensor  # B x N
     number: int  # 0-based
 

@@ -147,7 +147,7 @@ def test_the_state_is_as_wide_as_what_crosses() -> None:
     state = onnx.load_from_string(graph.onnx).graph.output[0]
     sides = [side.dim_value for side in state.type.tensor_type.shape.dim]
     width = EXPERT.width
-    # The tokens with CLS, their ranks with CLS, who is active, how deep each goes, and how many took the first two steps.
+    # The tokens with CLS, their ranks with CLS, who is active, how deep each goes, how many in both steps.
     assert sides == [4, (1 + N) * width + (1 + N) + N + N + 2]
     assert graph.input.shape == (4, 3, SIZE, SIZE)
 
