@@ -1,11 +1,12 @@
 """Time against active tokens: an adaptive graph beside the top-k graph of each size, the masked and the plain one.
 
-    python benchmarks/suites/adaptive.py [--data FOLDER] [--output FOLDER] [--duration S] [--picture FILE]
+    python benchmarks/suites/adaptive.py [--data FOLDER [--calibration FOLDER]] [--output FOLDER] [--duration S]
+        [--picture FILE]
 
 At DeiT-S width, batch 1, ONNX Runtime. The active tokens are forced by thresholds that `edgevit calibrate` sets on the
 one picture that is run. Beside them run a plain export of the masked model, which computes every token, and one large
 product, whose rate is what the machine can do at most. With a folder per class in FOLDER the shipped models are judged
-and timed on its pictures too.
+and timed on its pictures too, steel-adaptive also with the sizes that --budgets auto chooses on others.
 """
 
 from __future__ import annotations
@@ -183,10 +184,14 @@ def timed(candidates: Sequence[Candidate], file: Path, duration_s: float) -> Sum
     return summary
 
 
-def shipped(folder: Path, data: Path, duration_s: float) -> None:
+def shipped(folder: Path, data: Path, calibration: Path | None, duration_s: float) -> None:
     """Judge and time the shipped models on labelled pictures, and print what each picture costs at most."""
     bundles = []
-    for name, settings in _SHIPPED:
+    models = list(_SHIPPED)
+    if calibration is not None:
+        chosen = {"routing": "adaptive", "budgets": "auto", "calibration_data": calibration, "calibration_samples": 256}
+        models.append(("steel-adaptive as adaptive, sizes chosen", chosen))
+    for name, settings in models:
         out = folder / name.replace(" ", "-")
         bundles.append(edgevit.export_model(name.split()[0], output=out, force=True, **settings))
     judged = [edgevit.evaluate(bundle.path, data) for bundle in bundles]
@@ -195,7 +200,7 @@ def shipped(folder: Path, data: Path, duration_s: float) -> None:
     summary = summarise(measurement)
     plain = summary.candidates[0]
     rows = []
-    for (name, _), result, one, measured in zip(_SHIPPED, judged, summary.candidates, measurement.results, strict=True):
+    for (name, _), result, one, measured in zip(models, judged, summary.candidates, measurement.results, strict=True):
         latency = measured.measured.latency_ns
         rows.append(
             (
@@ -218,6 +223,7 @@ def main() -> None:
     """Export, measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="a folder per class; without it the shipped models are left out")
+    parser.add_argument("--calibration", type=Path, help="pictures that sizes are chosen on")
     parser.add_argument("--output", type=Path, default=Path("runs/adaptive"))
     parser.add_argument("--duration", type=float, default=10.0, help="seconds a candidate, at least")
     parser.add_argument("--picture", type=Path, default=Path("docs/adaptive.svg"))
@@ -231,7 +237,7 @@ def main() -> None:
         atomic_write(arguments.picture, draw(curve(arguments.output, arguments.duration)).encode())
         console.show_line(f"picture in {arguments.picture}")
     if arguments.data is not None and arguments.only != "curve":
-        shipped(arguments.output, arguments.data, arguments.duration)
+        shipped(arguments.output, arguments.data, arguments.calibration, arguments.duration)
 
 
 if __name__ == "__main__":
