@@ -49,11 +49,10 @@ def _climb(to: Builder, body: StepBody, node: ir.Node, rungs: Sequence[int]) -> 
     result = (shape[0], 1, shape[2]) if cls_alone else shape
     if len(rungs) == 1:
         return build_rung(to, body, x, ranks, shape, rungs[0], cls_alone=cls_alone)
-    if shape[0] > 1:
-        count = to.op("ReduceMax", count, to.constant([0]), keepdims=0)
+    most = to.op("ReduceMax", count, to.constant([0]), keepdims=0)
     # Which rung is taken, for every number of tokens: one lookup in the place of comparisons with each rung.
     place = np.searchsorted(rungs, np.arange(rungs[-1] + 1))
-    row = to.op("Gather", to.constant(place[:, None] == np.arange(len(rungs)), np.bool_), count, axis=0)
+    row = to.op("Gather", to.constant(place[:, None] == np.arange(len(rungs)), np.bool_), most, axis=0)
     taken = to.op("Split", row, outputs=len(rungs), axis=-1, num_outputs=len(rungs))
     # Side by side, each passing on what came before it, and none inside another: ONNX Runtime packs weights ahead of
     # time in branches of the graph alone; in branches of branches it would pack them at every product.

@@ -80,7 +80,9 @@ def main() -> None:
 
 def made(source: ModelSource, routing: str | None, arguments: argparse.Namespace) -> dict[str, bytes]:
     """The fp32 graph of a model, and those in int8, by how they were made."""
-    fp32 = build_graph(source, ExportSettings(routing=routing)).onnx  # type: ignore[arg-type]
+    # As int8 is written into it; an export in fp32 is in a form of its own besides.
+    settings = ExportSettings(routing=routing, precision="int8", calibration_data=arguments.calibration)  # type: ignore[arg-type]
+    fp32 = build_graph(source, settings).onnx
     paths = calibration_paths(arguments.calibration, arguments.samples)
     batches = calibration_batches(paths, source.preprocess, 1)
     model = ir.from_proto(onnx.load_from_string(fp32))
