@@ -93,6 +93,20 @@ def test_the_smallest_rung_that_holds_the_fullest_image_is_the_one_that_runs(bat
             assert ran.any(), f"no picture here enters rung {k} of step {step}"
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_openvino_reads_the_file_and_takes_the_same_rungs(batch: int) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed, so only ONNX Runtime reads the file")
+    from edgevit.runtimes.ov import OpenVinoRunner
+
+    _, graph = model_and_graph("expert_choice", batch, "cls+mean" if batch == 1 else "cls")
+    images = pictures([(k, k // 2) for k in (0, 1, 3, 4, 5, 15, N, N)], seed=5)
+    wanted = answers(graph.onnx, images, batch)
+    with OpenVinoRunner(graph.onnx) as runner:
+        outputs = [runner(images[start : start + batch]) for start in range(0, len(images), batch)]
+    for name, value in wanted.items():
+        np.testing.assert_allclose(np.concatenate([output[name] for output in outputs]), value, atol=1e-5)
+
+
 def test_an_adaptive_file_is_a_plain_onnx_file_with_every_weight_once() -> None:
     model, graph = model_and_graph("expert_choice", 1, "cls+mean")
     proto = onnx.load_from_string(graph.onnx)
