@@ -34,6 +34,7 @@ def measure_curve(
     data: str | Path | None = None,
     runs: int = 300,
     report: Callable[[float], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Curve:
     """Time an adaptive bundle with its steps as full as each choice of caps allows, and keep the times beside it.
 
@@ -47,6 +48,7 @@ def measure_curve(
             is timed on arrays of the input's size, which need no file and no resizing.
         runs: of each choice, 20 or more. Three hundred cover 99 % of what follows, three thousand 99.9 %.
         report: told the share done, 0 to 1.
+        note: told in one line what speaks against the times, such as other work on the machine.
 
     Raises:
         InputError: no adaptive bundle, too few runs, pictures that cannot be read, or no room beside the bundle.
@@ -67,11 +69,14 @@ def measure_curve(
         facts = runner.facts
     pictures, around_of = _pictures(opened, data)
     points: list[Point] = []
+    doubts: list[str] = []
     with TemporaryDirectory(prefix="edgevit-") as scratch:
         images = _saved(opened, pictures if data is not None else [], Path(scratch) / "images.npy")
         rest = iter(settings)
         while group := list(islice(rest, _SIDE_BY_SIDE)):
-            for caps, times in zip(group, _timed(opened, group, threads, images, runs), strict=True):
+            durations, disturbed = _timed(opened, group, threads, images, runs)
+            doubts += disturbed
+            for caps, times in zip(group, durations, strict=True):
                 points.append(Point(caps=caps, durations=Durations.of(times)))
             if report is not None:
                 report(len(points) / (len(settings) + 1))
@@ -86,6 +91,8 @@ def measure_curve(
         around_of=around_of,
     )
     write_curve(opened, curve, threads)
+    if doubts and note is not None:
+        note(f"{doubts[-1]} while budgets were timed, so that the bounds are of such a machine; measure on an idle one")
     return curve
 
 
@@ -118,9 +125,9 @@ def cap_settings(routing: RoutingSpec, most: int = _MOST_SETTINGS) -> list[tuple
 
 def _timed(
     bundle: Bundle, group: Sequence[tuple[int, ...]], threads: int | None, images: Path, runs: int
-) -> list[list[int]]:
-    """Nanoseconds of each run under each choice of caps."""
-    from edgevit.benchmarks import Candidate, Settings
+) -> tuple[list[list[int]], list[str]]:
+    """Nanoseconds of each run under each choice of caps, and what else the machine did meanwhile."""
+    from edgevit.benchmarks import Candidate, Settings, summarise
     from edgevit.benchmarks import measure as measure_candidates
 
     candidates = [
@@ -135,10 +142,14 @@ def _timed(
     settings = Settings(min_queries=runs, min_duration_s=0.5, min_rounds=5, warmup_cap_s=3.0, pilot_rounds=0)
     measurement = measure_candidates(candidates, settings)
     _require_whole(measurement, group)
+    disturbed = [
+        check.finding for check in summarise(measurement).checks if check.name in ("busy-machine", "throttled")
+    ]
     # Those that opened a block belong to it: a line's next picture also comes after something else used the caches.
-    return [
+    times = [
         [*result.lead_in.latency_ns.tolist(), *result.measured.latency_ns.tolist()] for result in measurement.results
     ]
+    return times, disturbed
 
 
 def _require_whole(measurement: Measurement, group: Sequence[tuple[int, ...]]) -> None:

@@ -73,6 +73,7 @@ def build_ladders(
     settings: ExportSettings,
     open_graph: Callable[[bytes], Runner] | None,
     say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> tuple[RoutingSpec, Cost, Ladders]:
     """Give each step its rungs, in place of the model's open branches.
 
@@ -82,7 +83,8 @@ def build_ladders(
         routing: what `routing_spec` gave.
         settings: of the export.
         open_graph: makes the runner that rungs are timed on; None to go by FLOPs.
-        say: told what needs time or was changed.
+        say: told what needs time.
+        note: told what was decided for the caller.
 
     Returns:
         As `choose_rungs`.
@@ -90,7 +92,7 @@ def build_ladders(
     Raises:
         InputError: as `choose_rungs`.
     """
-    routing, worst, ladders = choose_rungs(model, source, routing, settings, open_graph, say)
+    routing, worst, ladders = choose_rungs(model, source, routing, settings, open_graph, say, note)
     ladder(model, routing.budgets)
     share_weights(model)
     return routing, replace(worst, nodes=model.graph.num_nodes()), ladders
@@ -103,6 +105,7 @@ def choose_rungs(
     settings: ExportSettings,
     open_graph: Callable[[bytes], Runner] | None,
     say: Callable[[str], None],
+    note: Callable[[str], None],
     *,
     once: bool = False,
 ) -> tuple[RoutingSpec, Cost, Ladders]:
@@ -114,7 +117,8 @@ def choose_rungs(
         routing: what `routing_spec` gave.
         settings: of the export.
         open_graph: makes the runner that rungs are timed on; None to go by FLOPs.
-        say: told what needs time or was changed.
+        say: told what needs time.
+        note: told what was decided for the caller.
         once: whether the second step decides for the later ones too, so that all take as many patches as it does.
 
     Returns:
@@ -146,7 +150,7 @@ def choose_rungs(
     elif settings.budgets is not None and settings.budgets != "auto":
         chosen_by, rungs = "given", completed(settings.budgets, routing.tokens)
         if routing.tokens not in settings.budgets:
-            say(f"add a rung of all {routing.tokens} tokens, without which a full picture would have none")
+            note(f"a budget of all {routing.tokens} tokens was added, without which a full picture would have none")
         routing = replace(routing, budgets=(rungs,) * (routing.steps - 1))
     flops = {k: _step_flops(model, routing, k) for k in sorted({k for rungs in routing.budgets for k in rungs})}
     worst = count(settled(model, [routing.tokens] * (routing.steps - 1)))

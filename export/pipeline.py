@@ -153,10 +153,10 @@ def build_graph(
         say("leave out simplify: without verification nothing shows that it does no harm")
     cost, ladders = None, None
     if adaptive and in_stages(settings):
-        return _in_stages(model, source, adaptive, settings, say)
+        return _in_stages(model, source, adaptive, settings, say, note or _silent)
     if adaptive:
         say("build the ladders")
-        routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say)
+        routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say, note or _silent)
     if routing is not None and routing.selection == "threshold":
         name_thresholds(model, routing.thresholds)
     if adaptive and routing is not None:
@@ -179,11 +179,11 @@ def build_graph(
 
 
 def _in_stages(
-    model: ir.Model, source: ModelSource, routing: RoutingSpec, settings: ExportSettings, say: _Report
+    model: ir.Model, source: ModelSource, routing: RoutingSpec, settings: ExportSettings, say: _Report, note: _Report
 ) -> Graph:
     """The stages of a graph of `trace_parts`, every rule held; there is no such device here to time budgets on."""
     say("build the stages")
-    routing, cost, ladders = choose_rungs(model, source, routing, settings, None, say, once=True)
+    routing, cost, ladders = choose_rungs(model, source, routing, settings, None, say, note, once=True)
     enter, rests = stages(model, routing)
     say("check")
     for part in (enter, *rests.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from .stages import ACTIVE, STATE, Seam
+from .stages import ACTIVE, RESUME, STATE, Seam
 
 __all__ = ["rejoined"]
 
@@ -19,11 +19,11 @@ def rejoined(enter: ir.Model, rest: ir.Model) -> tuple[ir.Model, Seam]:
     whole, later = (ir.from_proto(ir.to_proto(model)) for model in (enter, rest))
     seam = _seam(whole.graph)
     there = {str(value.name): value for node in whole.graph for value in node.outputs}
-    for name, value in zip(seam.crossing, _resumed(later.graph), strict=True):
-        if value is not None:
-            if value.is_graph_output():
-                there[name].shape, there[name].type = value.shape, value.type
-            value.replace_all_uses_with(there[name], replace_graph_outputs=True)
+    for number, value in _resumed(later.graph).items():
+        before = there[seam.crossing[number]]
+        if value.is_graph_output():
+            before.shape, before.type = value.shape, value.type
+        value.replace_all_uses_with(before, replace_graph_outputs=True)
     for name, value in list(later.graph.initializers.items()):
         del later.graph.initializers[name]
         if name in whole.graph.initializers:
@@ -39,7 +39,7 @@ def rejoined(enter: ir.Model, rest: ir.Model) -> tuple[ir.Model, Seam]:
         if all(str(value.name) in there for value in node.outputs):
             for value in node.outputs:
                 value.replace_all_uses_with(there[str(value.name)])
-        elif not str(node.name).startswith("resume/"):
+        elif not str(node.name).startswith(f"{RESUME}/"):
             whole.graph.append(node)
     whole.graph.outputs[:] = outputs
     # What crosses stays, also where this budget has no use for it: the graph is cut there again.
@@ -69,18 +69,14 @@ def _seam(enter: ir.Graph) -> Seam:
     return Seam(tuple(crossing), str(ranks.name))
 
 
-def _resumed(rest: ir.Graph) -> list[ir.Value | None]:
-    """The values that the state becomes, in its order; None for one that this budget has no use for."""
-    (use,) = rest.inputs[0].uses()
-    values: list[ir.Value | None] = []
-    for row in use.node.outputs:
-        reshape = next(iter(row.consumers()), None)
-        if reshape is None:
-            values.append(None)
-            continue
-        value = reshape.outputs[0]
-        cast = next((node for node in value.consumers() if str(node.name).startswith("resume/")), None)
-        values.append(value if cast is None else cast.outputs[0])
+def _resumed(rest: ir.Graph) -> dict[int, ir.Value]:
+    """The values that the state becomes, by their place in it; this budget may have no use for some."""
+    values: dict[int, ir.Value] = {}
+    for use in rest.inputs[0].uses():
+        number = int(str(use.node.name).split("/")[1])
+        value = next(iter(use.node.outputs[0].consumers())).outputs[0]
+        cast = next((node for node in value.consumers() if str(node.name).startswith(f"{RESUME}/")), None)
+        values[number] = value if cast is None else cast.outputs[0]
     return values
 
 

@@ -30,9 +30,10 @@ from .rung import Builder
 from .share_weights import strip_notes
 from .trace import SMALLEST_RUNG
 
-__all__ = ["ACTIVE", "STATE", "Seam", "chosen_tokens", "cut", "find_seam", "force_active", "stages"]
+__all__ = ["ACTIVE", "RESUME", "STATE", "Seam", "chosen_tokens", "cut", "find_seam", "force_active", "stages"]
 
 STATE, ACTIVE = "state", "active"
+RESUME = "resume"  # whose nodes take the values out of the state: resume/NUMBER/Slice_0
 
 
 @dataclass(frozen=True)
@@ -169,19 +170,22 @@ def _resume(graph: ir.Graph, seam: Seam) -> None:
     crossed = [values[name] for name in seam.crossing]
     sizes = [math.prod(shape_of(value)[1:]) for value in crossed]
     state = _described(ir.Value(), STATE, ir.DataType.FLOAT, (batch, sum(sizes)))
-    to = Builder("resume")
-    rows = to.op("Split", state, to.constant(sizes), outputs=len(sizes), axis=1)
-    for value, row in zip(crossed, rows if len(sizes) > 1 else [rows], strict=True):
-        restored = to.op("Reshape", row, to.constant(shape_of(value)))
+    first, end = graph[0], 0
+    # A piece for each value, and no Split into all: some budgets have no use for some, and OpenVINO wants every output.
+    for number, (value, size) in enumerate(zip(crossed, sizes, strict=True)):
+        to = Builder(f"{RESUME}/{number}")
+        start, end = end, end + size
+        restored = to.op("Slice", state, *(to.constant([bound]) for bound in (start, end, 1)))
+        restored = to.op("Reshape", restored, to.constant(shape_of(value)))
         if value.dtype != ir.DataType.FLOAT:
             restored = to.op("Cast", restored, to=value.dtype)
         if value in graph.outputs:
             restored.shape, restored.type = value.shape, value.type
             restored.name, value.name = value.name, f"{value.name}/before"
         value.replace_all_uses_with(restored, replace_graph_outputs=True)
-    for constant in to.constants:
-        graph.register_initializer(constant)
-    graph.insert_before(graph[0], to.nodes)
+        for constant in to.constants:
+            graph.register_initializer(constant)
+        graph.insert_before(first, to.nodes)
     graph.inputs[:] = [state]
 
 

@@ -116,7 +116,7 @@ LOOP = Fact(
 )
 IF = Fact(
     says="an If tends to cost both branches and makes a larger engine",
-    remedy="export with --routing topk or mask; choose between engines on the host",
+    remedy="export for a TensorRT target, where --routing adaptive becomes stages; or with --routing topk or mask",
     source="NVIDIA/TensorRT#4402, #4059; tried: the engine was half as large again",
     on=("slower", "slower", "slower", "slower"),
 )

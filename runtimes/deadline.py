@@ -114,7 +114,7 @@ def promise(bundle: Bundle, deadline_ms: float, min_tokens: int = 0, *, threads:
     """
     routing = adaptive_routing(bundle)
     if isinstance(deadline_ms, (bool, str)) or not (isfinite(deadline_ms) and deadline_ms > 0):
-        raise InputError(f"deadline_ms {deadline_ms}; wanted a number of milliseconds above 0")
+        raise InputError(f"deadline_ms {deadline_ms!r}; wanted a number of milliseconds above 0")
     if isinstance(min_tokens, bool) or not isinstance(min_tokens, int):
         raise InputError(f"min_tokens {min_tokens}; wanted one whole number, 0 to {routing.tokens}")
     if not 0 <= min_tokens <= routing.tokens:

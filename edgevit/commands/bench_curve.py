@@ -56,18 +56,22 @@ def bench_curve(
     if not set(runtimes) <= {"auto", "ort"}:
         raise InputError(f"--curve on {', '.join(runtimes)}, whose budgets cannot be set; leave --runtime out")
     (bundle,) = bundles
+    notes: list[str] = []
     with console.progress() as tell:
         curve = measure_curve(
             bundle,
             threads=threads,
             data=data,
             report=lambda done: tell(done, f"time the budgets of {bundle.name}"),
+            note=notes.append,
             **({} if runs is None else {"runs": runs}),
         )
     if as_json:
         console.show_json({"curve": curve, "bounds_ms": [curve.bound_ns(point) / 1e6 for point in curve.points]})
     else:
         _show(bundle, curve)
+    for line in notes:
+        console.note(line)
 
 
 def _show(bundle: Path, curve: Curve) -> None:

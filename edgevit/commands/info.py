@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -83,12 +83,23 @@ def show_bundle(bundle: Bundle) -> None:
         "labels": f"{len(manifest.labels)}: {_shortened(manifest.labels)}",
     }
     if isinstance(flops := manifest.cost.get("flops"), int):
-        facts["compute"] = f"{flops / manifest.input.shape[0] / 1e9:.3g} GFLOPs an image"
+        least, batch = flops - _saved_at_most(manifest.cost), manifest.input.shape[0]
+        span = f"{least / batch / 1e9:.3g} to " if least < flops else ""
+        facts["compute"] = f"{span}{flops / batch / 1e9:.3g} GFLOPs an image"
     facts["parity"] = _parity(bundle)
     facts["files"] = ", ".join(f"{name} {console.size(record.size_bytes)}" for name, record in manifest.files.items())
     facts["made with"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     facts["digest"] = console.faint(bundle.digest)
     console.show_facts(facts, title=str(bundle.path))
+
+
+def _saved_at_most(cost: Mapping[str, Any]) -> int:
+    """FLOPs that an adaptive graph leaves out where each step takes its first budget; 0 of any other graph."""
+    ladders = cost.get("ladders")
+    steps: dict[int, list[int]] = {}
+    for rung in ladders["rungs"] if isinstance(ladders, Mapping) else ():
+        steps.setdefault(rung["step"], []).append(rung["flops"])
+    return sum(max(flops) - min(flops) for flops in steps.values())
 
 
 def _show_costs(bundle: Bundle) -> None:

@@ -115,6 +115,21 @@ def test_a_bundle_in_stages_is_verified_whole_and_says_which_budgets_served(tmp_
     assert any("runs took budget 0" in line for line in told)
 
 
+def test_openvino_reads_every_stage() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed, so nothing but ONNX Runtime reads the stages")
+    from edgevit.runtimes.ov import OpenVinoRunner
+
+    _, graph = model_and_stages("expert_choice", 4)
+    images = pictures([(0, 0)] * 4 + [(0, 0), (2, 0), (1, 0), (3, 1)] + [(9, 4)] * 4, seed=5)
+    answers = []
+    for runner in (OrtRunner, OpenVinoRunner):
+        with AdaptiveRunner(runner(graph.onnx), {k: runner(data) for k, data in graph.rests.items()}) as whole:
+            answers.append([whole(images[start : start + 4]) for start in (0, 4, 8)])
+    for wanted, got in zip(*answers, strict=True):
+        for name, value in wanted.items():
+            np.testing.assert_allclose(got[name], value, atol=1e-5)
+
+
 def test_served_counts_batches_by_their_fullest_image() -> None:
     _, graph = model_and_stages("expert_choice", 4)
     images = pictures([(0, 0)] * 4 + [(0, 0), (2, 0), (1, 0), (3, 1)] + [(9, 0)] * 4, seed=5)
