@@ -22,10 +22,11 @@ from edgevit.files import reading, sha256
 from edgevit.manifest import MANIFEST_NAME, Manifest
 from edgevit.npz import unpack_arrays
 
-__all__ = ["ENTER_NAME", "GOLDEN_NAME", "GRAPH_NAME", "Bundle", "Stages", "device_dir", "rest_name"]
+__all__ = ["ACTIVE", "ENTER_NAME", "GOLDEN_NAME", "GRAPH_NAME", "STATE", "Bundle", "Stages", "device_dir", "rest_name"]
 
 GRAPH_NAME = "model.onnx"
 ENTER_NAME = "enter.onnx"
+STATE, ACTIVE = "state", "active"  # its outputs: float32 B x M, and int32 B
 GOLDEN_NAME = "golden.npz"
 
 _MAX_MANIFEST_BYTES = 16 * 2**20

@@ -74,7 +74,7 @@ def build_ladders(
     open_graph: Callable[[bytes], Runner] | None,
     say: Callable[[str], None],
     note: Callable[[str], None],
-) -> tuple[RoutingSpec, Cost, Ladders]:
+) -> tuple[RoutingSpec, Ladders]:
     """Give each step its rungs, in place of the model's open branches.
 
     Args:
@@ -87,15 +87,15 @@ def build_ladders(
         note: told what was decided for the caller.
 
     Returns:
-        As `choose_rungs`.
+        The routing with the rungs chosen, and what is known of them.
 
     Raises:
         InputError: as `choose_rungs`.
     """
-    routing, worst, ladders = choose_rungs(model, source, routing, settings, open_graph, say, note)
+    routing, _, ladders = choose_rungs(model, source, routing, settings, open_graph, say, note)
     ladder(model, routing.budgets)
     share_weights(model)
-    return routing, replace(worst, nodes=model.graph.num_nodes()), ladders
+    return routing, ladders
 
 
 def choose_rungs(

@@ -63,7 +63,11 @@ def _fuse(graph: ir.Graph, shapes: Mapping[str, Shape]) -> Placing:
         found = _found(softmax)
         if found is None:
             continue
-        batch, heads, length, size = shapes[str(found.split.outputs[0].name)]
+        thirds_of = {shapes.get(str(value.name)) for value in found.split.outputs}
+        shape = thirds_of.pop()
+        if thirds_of or shape is None or len(shape) != 4 or not _spreads(found.mask, shapes):
+            continue
+        batch, heads, length, size = shape
         to.before(softmax)
         beside = to.constant([batch, length, 3 * heads * size])
         packed = to.op("Reshape", found.packed, beside)
@@ -104,14 +108,22 @@ def _square(
 ) -> ir.Value:
     """The mask with a row for each query, which ONNX Runtime wants though the rows are the same; made once."""
     if mask not in masks:
-        batch, heads, queries, keys = shapes[str(mask.name)]
-        rows = to.constant([batch, heads, length, keys])
-        masks[mask] = mask if queries == length else to.op("Expand", mask, rows)
+        shape = shapes[str(mask.name)]
+        batch, heads = (1, 1, 1, 1, *shape)[-4:-2]
+        whole = (batch, heads, length, length)
+        masks[mask] = mask if shape == whole else to.op("Expand", mask, to.constant(list(whole)))
     return masks[mask]
+
+
+def _spreads(mask: ir.Value | None, shapes: Mapping[str, Shape]) -> bool:
+    """Whether it is known how a mask spreads over the scores; of none there is nothing to know."""
+    return mask is None or len(shapes.get(str(mask.name), (0,) * 5)) <= 4
 
 
 def _found(softmax: ir.Node) -> _Found | None:
     """The attention around a Softmax; None if it is written out in another way, or something else reads its scores."""
+    if softmax.attributes.get_int("axis", -1) not in (-1, 3):
+        return None
     scores, mask = _parts_of_sum(softmax.inputs[0])
     queries, keys = _operands(scores, "MatMul")
     queries, scale = _scaled(queries)

@@ -23,11 +23,12 @@ from .adaptive import build_ladders, choose_rungs
 from .adaptive_parts import trace_parts
 from .caps import add_caps
 from .check import check_graph
-from .cost import count
+from .cost import Cost, count
 from .decide import decided, in_stages, routing_of
 from .finished import Graph
 from .fold_constants import fold_constants
 from .forms import suit
+from .fullest import fullest
 from .golden import verification_inputs
 from .lowered import lowered
 from .manifest_of import manifest_of
@@ -151,17 +152,16 @@ def build_graph(
         model = _shorter(model)
     elif settings.simplify:
         say("leave out simplify: without verification nothing shows that it does no harm")
-    cost, ladders = None, None
+    ladders = None
     if adaptive and in_stages(settings):
         return _in_stages(model, source, adaptive, settings, say, note or _silent)
     if adaptive:
         say("build the ladders")
-        routing, cost, ladders = build_ladders(model, source, adaptive, settings, open_graph, say, note or _silent)
+        routing, ladders = build_ladders(model, source, adaptive, settings, open_graph, say, note or _silent)
     if routing is not None and routing.selection == "threshold":
         name_thresholds(model, routing.thresholds)
     if adaptive and routing is not None:
         add_caps(model, routing, trace=settings.trace)
-        cost = dataclasses.replace(cost, nodes=model.graph.num_nodes()) if cost is not None else None
     suit(model, settings)
     say("check")
     shaped = with_shapes(model)
@@ -173,9 +173,14 @@ def build_graph(
         routing=routing,
         reduction=reduction_spec(source.module),
         precision=require_precision(model, "fp32"),
-        cost=cost or count(shaped),
+        cost=count(shaped) if ladders is None else _worst_case(model),
         ladders=ladders,
     )
+
+
+def _worst_case(model: ir.Model) -> Cost:
+    """What an adaptive graph costs where every step takes all tokens."""
+    return dataclasses.replace(count(with_shapes(fullest(model))), nodes=model.graph.num_nodes())
 
 
 def _in_stages(

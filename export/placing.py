@@ -32,12 +32,12 @@ class Placing:
         """From here on put everything before this node, and name it after this node's module and rung."""
         self._anchor = node
 
-    def op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
         """The output of a new node."""
         (value,) = self.ops(op_type, 1, *inputs, **attributes)
         return value
 
-    def ops(self, op_type: str, outputs: int, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+    def ops(self, op_type: str, outputs: int, *inputs: ir.Value | None, **attributes: Any) -> tuple[ir.Value, ...]:
         """The outputs of a new node."""
         anchor = self._anchor
         assert anchor is not None, "first say where"
@@ -101,7 +101,7 @@ def _named_after(node: ir.Node, op_type: str) -> str:
 
 def drop_unused(model: ir.Model) -> None:
     """Remove nodes that nothing reads, in branches too, and constants that only they read."""
-    for graph in model.graphs():
+    for graph in reversed(list(model.graphs())):  # branches before what they read
         for node in reversed(graph):
             if not any(value.uses() or value.is_graph_output() for value in node.outputs):
                 graph.remove(node, safe=True)

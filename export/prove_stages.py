@@ -14,18 +14,22 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgevit.bundle import ACTIVE
 from edgevit.errors import CheckFailed
 from edgevit.parity import run_golden
 from edgevit.runner import Runner
 
 from .finished import Graph
 from .settings import ExportSettings
-from .stages import ACTIVE, chosen_tokens, force_active
+from .stages import chosen_tokens, force_active
 
 __all__ = ["OpenStages", "prove_stages", "served", "spread_tokens"]
 
 # The runners of the first stage and of the rest by budget, not yet entered, as one.
 OpenStages = Callable[[Runner, Mapping[int, Runner]], Runner]
+
+_TIED_TOKENS = 2  # of an image, whose scores two graphs may round to either side of a threshold
+_TIED_IMAGES = 1 / 4
 
 
 def prove_stages(
@@ -91,19 +95,23 @@ def _answers(runner: Runner, images: np.ndarray) -> dict[str, np.ndarray]:
 def _compare(budget: int, full: dict[str, np.ndarray], small: dict[str, np.ndarray], settings: ExportSettings) -> None:
     """Hold the answers of a budget against those of the largest one.
 
-    Where a later step takes other tokens a score was a near-tie, or the budget is wrong: then most images show it.
+    Where a later step takes another token or two its score was a near-tie. More of them, or near-ties in many images,
+    are a fault of the budget.
 
     Raises:
         CheckFailed: they differ.
     """
-    alike = np.ones(len(full["logits"]), bool)
+    others = np.zeros(len(full["logits"]), int)
     if "depth" in full:
-        alike = (full["depth"] == small["depth"]).all(axis=1)
+        others = (full["depth"] != small["depth"]).sum(axis=1)
+    alike = others == 0
     difference = np.abs(full["logits"] - small["logits"])[alike]
     allowed = settings.atol + settings.rtol * np.abs(full["logits"][alike])
-    if (difference > allowed).any() or 2 * alike.sum() < len(alike):
+    tied = len(alike) - int(alike.sum())
+    # Said this way round, a logit that is no number is a difference.
+    if not (difference <= allowed).all() or others.max() > _TIED_TOKENS or tied > _TIED_IMAGES * len(alike):
         raise CheckFailed(
             f"the graph for {budget} tokens does not answer as the one for all of them: logits differ by "
-            f"{difference.max(initial=0):.2e}, {len(alike) - alike.sum()} of {len(alike)} inputs in the tokens taken; "
-            "no bundle written"
+            f"{difference.max(initial=0):.2e}, {tied} of {len(alike)} inputs in up to {others.max()} of the tokens "
+            "taken; no bundle written"
         )

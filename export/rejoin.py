@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from .stages import ACTIVE, RESUME, STATE, Seam
+from edgevit.bundle import ACTIVE, STATE
+
+from .stages import RESUME, Seam
 
 __all__ = ["rejoined"]
 
@@ -27,7 +29,9 @@ def rejoined(enter: ir.Model, rest: ir.Model) -> tuple[ir.Model, Seam]:
     for name, value in list(later.graph.initializers.items()):
         del later.graph.initializers[name]
         if name in whole.graph.initializers:
-            value.replace_all_uses_with(whole.graph.initializers[name])
+            same = whole.graph.initializers[name]
+            assert _content(same) == _content(value), f"the stages have two {name}"
+            value.replace_all_uses_with(same)
         else:
             whole.graph.register_initializer(value)
     outputs = list(later.graph.outputs)
@@ -49,6 +53,12 @@ def rejoined(enter: ir.Model, rest: ir.Model) -> tuple[ir.Model, Seam]:
         if not value.uses():
             del joined.graph.initializers[name]
     return joined, seam
+
+
+def _content(value: ir.Value) -> tuple[object, ...]:
+    numbers = value.const_value
+    assert numbers is not None, "an initializer has numbers"
+    return numbers.dtype, tuple(numbers.shape), numbers.tobytes()
 
 
 def _seam(enter: ir.Graph) -> Seam:

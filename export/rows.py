@@ -18,6 +18,7 @@ __all__ = ["keep_rows"]
 
 _EACH_NUMBER = ("Gelu", "Relu", "Sigmoid", "Tanh", "Erf")
 _TOGETHER = ("Add", "Sub", "Mul")
+_UNKNOWN: Shape = (-1,)
 
 
 def keep_rows(model: ir.Model) -> None:
@@ -76,7 +77,8 @@ class _Rows:
             branch.name()
 
     def _shape(self, value: ir.Value | None) -> Shape:
-        return () if value is None else self._shapes.get(str(value.name), ())
+        """Of what is left out, or is not known, a shape that nothing here is done to."""
+        return _UNKNOWN if value is None else self._shapes.get(str(value.name), _UNKNOWN)
 
     def _alike(self, node: ir.Node) -> bool:
         """Whether it takes two numbers of the same token each, or one of them and one for the whole token."""
@@ -109,7 +111,7 @@ class _Rows:
                 self._rows.setdefault(value, result)
         elif len(after) == 3 and before == (math.prod(after[:2]), after[2]):
             self._rows[result] = value
-        elif before == after and not result.is_graph_output():
+        elif before == after != _UNKNOWN and not result.is_graph_output():
             result.replace_all_uses_with(value)
 
     def _linear(self, node: ir.Node) -> None:
@@ -130,7 +132,7 @@ class _Rows:
         """Do the same to the rows of the first inputs; what comes after these is for each channel."""
         if len(self._shape(node.outputs[0])) != 3 or len(node.outputs) != 1:
             return
-        inputs = [self._of(value) if i < tokens else value for i, value in enumerate(node.inputs) if value]
+        inputs = [self._of(value) if value and i < tokens else value for i, value in enumerate(node.inputs)]
         kept = {name: attribute.value for name, attribute in node.attributes.items()}
         result = self._to.op(node.op_type, *inputs, **kept | attributes)
         self._as_tokens(node, result)
@@ -159,6 +161,8 @@ def _bias_of(product: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:
         return None, None
     adding, place = uses[0]
     bias = adding.inputs[1 - place]
-    if bias is None or bias.const_value is None or len(bias.const_value.shape) != 1:
+    if adding.graph is not product.graph or bias is None:
+        return None, None
+    if bias.const_value is None or len(bias.const_value.shape) != 1:
         return None, None
     return adding, bias

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgevit.bundle import ACTIVE, STATE
 from edgevit.spec import RoutingSpec
 
 from .adaptive import settled
@@ -30,9 +31,8 @@ from .rung import Builder
 from .share_weights import strip_notes
 from .trace import SMALLEST_RUNG
 
-__all__ = ["ACTIVE", "RESUME", "STATE", "Seam", "chosen_tokens", "cut", "find_seam", "force_active", "stages"]
+__all__ = ["RESUME", "Seam", "chosen_tokens", "cut", "find_seam", "force_active", "stages"]
 
-STATE, ACTIVE = "state", "active"
 RESUME = "resume"  # whose nodes take the values out of the state: resume/NUMBER/Slice_0
 
 

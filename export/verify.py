@@ -39,13 +39,14 @@ def verified(
     Raises:
         CheckFailed: it answers otherwise than its source.
     """
-    runner = open_graph(graph.onnx)
     if graph.rests:
         assert open_stages is not None, "whoever exports for a runtime without branches says what joins the stages"
         runner = prove_stages(graph, golden.images, settings, open_graph, open_stages)
         counts = served(graph, golden.images, open_graph)
         taken = ", ".join(f"{runs} runs took budget {budget}" for budget, runs in counts.items() if runs)
         note(f"on the golden inputs {taken}; each budget was also run filled to its last token")
+    else:
+        runner = open_graph(graph.onnx)
     with runner:
         parity = compare(
             golden,

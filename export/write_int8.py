@@ -86,9 +86,10 @@ class Int8Writer:
             zero_name = f"zero_{self._activations}" if zero == 0 else f"{value.name}_zero"
             named = ((f"{value.name}_scale", scale), (zero_name, zero))
             parameters = [self._store(name, number, here[0]) for name, number in named]
-            small = self._node("QuantizeLinear", [value, *parameters], linear.node, f"{value.name}_quantized")
+            name = self._name_in(here[0], str(value.name))
+            small = self._node("QuantizeLinear", [value, *parameters], linear.node, f"{name}_quantized")
             self._inputs[here] = self._node(
-                "DequantizeLinear", [small, *parameters], linear.node, f"{value.name}_dequantized"
+                "DequantizeLinear", [small, *parameters], linear.node, f"{name}_dequantized"
             )
         return self._inputs[here]
 
@@ -118,7 +119,7 @@ class Int8Writer:
         """Store the bias behind a MatMul in three dimensions at least, out of reach of ONNX Runtime's Gemm."""
         value = product.outputs[0]
         uses = list(value.uses())
-        if len(uses) != 1 or uses[0].node.op_type != "Add":
+        if len(uses) != 1 or uses[0].node.op_type != "Add" or uses[0].node.graph is not product.graph:
             return
         adding, place = uses[0]
         bias = adding.inputs[1 - place]
@@ -144,7 +145,7 @@ class Int8Writer:
             return self._node("Add", [product, bias], place, f"{name}_biased")
         total = self._node("Add", [product, self._row(bias, rank)], place, f"{name}_biased")
         # Shapes are inferred in a branch without a look at the numbers outside.
-        axes = self._store("int8_squeezed", np.arange(_ROW - rank), _graph_of(place))
+        axes = self._store(f"int8_squeezed{rank}", np.arange(_ROW - rank), _graph_of(place))
         return self._node("Squeeze", [total, axes], place, f"{name}_squeezed")
 
     def _row(self, bias: ir.Value, rank: int) -> ir.Value:

@@ -19,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from edgevit.bundle import ACTIVE, STATE
 from edgevit.errors import CheckFailed, InputError
 from edgevit.probes import LayerProfiler, LayerTime
 from edgevit.runner import Runner
@@ -26,9 +27,8 @@ from edgevit.spec import TensorSpec
 
 from ._contract import already_entered, check_image, not_entered
 
-__all__ = ["ACTIVE", "STATE", "AdaptiveRunner", "ProfiledAdaptiveRunner"]
+__all__ = ["AdaptiveRunner", "ProfiledAdaptiveRunner"]
 
-STATE, ACTIVE = "state", "active"
 
 _AGAIN = "export the bundle again"
 _Stage = TypeVar("_Stage", bound=Runner)

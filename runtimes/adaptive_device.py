@@ -8,10 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from edgevit.bundle import ACTIVE, STATE
 from edgevit.probes import DeviceTimer, DeviceTimes
 from edgevit.runner import Runner
 
-from .adaptive import ACTIVE, STATE, AdaptiveRunner
+from .adaptive import AdaptiveRunner
 from .device_arrays import DeviceArray
 
 __all__ = ["AdaptiveDeviceRunner", "DeviceRunner"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from edgevit.bundle import GRAPH_NAME, Bundle, Stages
+from edgevit.bundle import ACTIVE, GRAPH_NAME, STATE, Bundle, Stages
 from edgevit.engine_record import Library, build_command
 from edgevit.engine_store import read_engine
 from edgevit.runner import Runner
@@ -79,7 +79,6 @@ def trt_runner(asked: Asked, library: Library) -> Runner:
 
     if stages is None:
         return engine(GRAPH_NAME)
-    from .adaptive import ACTIVE, STATE
     from .adaptive_device import AdaptiveDeviceRunner
 
     return AdaptiveDeviceRunner(engine(stages.enter, (STATE, ACTIVE)), _rests(stages, engine), least=asked.least)

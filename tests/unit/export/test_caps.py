@@ -175,7 +175,7 @@ def model_and_graph(router: str, batch: int, trace: bool = True) -> tuple[Recurs
     strip_notes(graph)
     share_weights(graph)
     settings = ExportSettings(batch_size=batch, budgets=RUNGS)
-    routing, _, _ = build_ladders(graph, source, routing, settings, None, lambda said: None, lambda said: None)
+    routing, _ = build_ladders(graph, source, routing, settings, None, lambda said: None, lambda said: None)
     add_caps(graph, routing, trace=trace)
     if routing.selection == "threshold":
         name_thresholds(graph, routing.thresholds)

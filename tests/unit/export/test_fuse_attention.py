@@ -25,6 +25,7 @@ def written_out(
     mask: tuple[int, ...] | None = None,
     keys_out: bool = False,
     perm_of_keys: tuple[int, ...] = (0, 1, 3, 2),
+    axis: int = -1,
 ) -> ir.Model:
     """The nodes that the exporter leaves of an attention over `image`, B x L x 1 x 3D; the mask is an initializer."""
     numbers = {
@@ -47,7 +48,9 @@ def written_out(
         numbers["mask"] = np.random.default_rng(5).standard_normal(mask).astype(np.float32)
         nodes.append(node("Add", ["mask", "scores"], ["masked"], "blocks.0.attention/Add@7"))
     nodes += [
-        node("Softmax", ["scores" if mask is None else "masked"], ["weights"], "blocks.0.attention/Softmax@7", axis=-1),
+        node(
+            "Softmax", ["scores" if mask is None else "masked"], ["weights"], "blocks.0.attention/Softmax@7", axis=axis
+        ),
         node("MatMul", ["weights", "v"], ["weighed"], "blocks.0.attention/MatMul_1@7"),
         node("Transpose", ["weighed"], ["turned"], "blocks.0.attention/Transpose_2@7", perm=(0, 2, 1, 3)),
         node("Reshape", ["turned", "flat_shape"], ["logits"], "blocks.0.attention/Reshape_1@7"),
@@ -94,7 +97,9 @@ def operators(model: ir.Model) -> list[str]:
     batch=st.integers(1, 3),
     length=st.integers(1, 6),
     scale=st.sampled_from([None, 0.5, 2.0]),
-    masked=st.sampled_from([None, "of keys", "whole", "of heads"]),
+    masked=st.sampled_from(
+        [None, "of keys", "whole", "of heads", "of queries", "flat", "row", "by heads", "one number"]
+    ),
 )
 @settings(deadline=None, max_examples=40)
 def test_one_operator_answers_as_the_definition(
@@ -104,6 +109,11 @@ def test_one_operator_answers_as_the_definition(
         "of keys": (batch, 1, 1, length),
         "whole": (batch, 1, length, length),
         "of heads": (1, HEADS, length, length),
+        "of queries": (1, 1, length, 1),
+        "flat": (length, length),
+        "row": (length,),
+        "by heads": (HEADS, length, length),
+        "one number": (),
     }
     mask = None if masked is None else shapes[masked]
     model = written_out(batch, length, scale=scale, mask=mask)
@@ -136,6 +146,13 @@ def test_keys_that_something_else_reads_stay_for_it() -> None:
 def test_what_is_no_attention_over_thirds_stays_as_it_is() -> None:
     # With L = d both products fit, but the keys are not turned as attention turns them.
     model = written_out(1, SIZE, perm_of_keys=(0, 1, 2, 3))
+    before = operators(model)
+    fuse_attention(model)
+    assert operators(model) == before
+
+
+def test_a_softmax_over_queries_is_no_attention() -> None:
+    model = written_out(1, 3, axis=-2)
     before = operators(model)
     fuse_attention(model)
     assert operators(model) == before

@@ -136,13 +136,32 @@ def test_served_counts_batches_by_their_fullest_image() -> None:
     assert served(graph, images, runner_of) == {0: 1, 1: 0, 3: 1, 8: 0, N: 1}
 
 
-def _with_another_head(graph: Graph, budget: int) -> Graph:
+def _with_another_head(graph: Graph, budget: int, factor: float = 1.01) -> Graph:
     """The graph with the last weights of one budget changed."""
     proto = onnx.load_from_string(graph.rests[budget])
     (head,) = [node for node in proto.graph.node if node.name.startswith("head/") and len(node.input) > 1]
     (weight,) = [tensor for tensor in proto.graph.initializer if tensor.name == head.input[1]]
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
     return replace(graph, rests={**graph.rests, budget: proto.SerializeToString()})
+
+
+def test_a_budget_that_answers_with_no_numbers_is_found() -> None:
+    _, graph = model_and_stages("expert_choice", 1)
+    images, wrong = pictures([(N, N)] * 4, seed=1), _with_another_head(graph, 3, np.nan)
+    with pytest.raises(CheckFailed, match="the graph for 3 tokens does not answer as the one for all"):
+        prove_stages(wrong, images, ExportSettings(target="rtx"), runner_of, AdaptiveRunner)
+
+
+def test_a_budget_by_another_threshold_is_found() -> None:
+    _, graph = model_and_stages("expert_choice", 1)
+    images = pictures([(N, k) for k in range(N)], seed=1)
+    proto = onnx.load_from_string(graph.rests[8])
+    (threshold,) = [tensor for tensor in proto.graph.initializer if tensor.name == "threshold[2]"]
+    everything = np.full_like(numpy_helper.to_array(threshold), -1e6)
+    threshold.CopyFrom(numpy_helper.from_array(everything, threshold.name))
+    wrong = replace(graph, rests={**graph.rests, 8: proto.SerializeToString()})
+    with pytest.raises(CheckFailed, match=r"inputs in up to \d of the tokens"):
+        prove_stages(wrong, images, ExportSettings(target="rtx"), runner_of, AdaptiveRunner)
 
 
 @pytest.mark.parametrize("router", ["expert_choice", "token_choice"])
