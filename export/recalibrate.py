@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
+from .fullest import fullest
 from .name_thresholds import score_of, set_thresholds
 
 __all__ = ["recalibrated", "score_output"]
-
-_NEVER = -1  # no image has fewer active tokens than none
 
 
 def score_output(step: int) -> str:
@@ -39,7 +37,7 @@ def recalibrated(graph: bytes, thresholds: Sequence[float], *, scores: bool = Fa
         for step in range(1, 1 + len(thresholds)):
             _show(model, score_of(model, step), score_output(step))
     if last_rungs:
-        _stay_in_last_rungs(model)
+        model = fullest(model)
     return ir.to_proto(model).SerializeToString(deterministic=True)
 
 
@@ -50,12 +48,3 @@ def _show(model: ir.Model, value: ir.Value, name: str) -> None:
     shown.outputs[0].shape = ir.Shape(model.graph.outputs[1].shape or ())  # that of `depth`
     model.graph.append(shown)
     model.graph.outputs.append(shown.outputs[0])
-
-
-def _stay_in_last_rungs(model: ir.Model) -> None:
-    """Let no count of active tokens fit any rung but the last, in place."""
-    never = ir.Value(name="fits never", const_value=ir.tensor(np.array(_NEVER), name="fits never"))
-    model.graph.register_initializer(never)
-    for node in model.graph:
-        if node.op_type == "LessOrEqual" and (node.name or "").startswith("ladder["):
-            node.replace_input_with(1, never)

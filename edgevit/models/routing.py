@@ -22,6 +22,7 @@ from edgevit.spec import Selection
 __all__ = [
     "Choice",
     "Routed",
+    "Step",
     "blend",
     "reference",
     "route_by",

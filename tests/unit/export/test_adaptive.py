@@ -161,7 +161,8 @@ def test_a_measured_curve_says_so(tmp_path: Path) -> None:
 
 def test_a_missing_last_rung_is_added_and_said() -> None:
     said: list[str] = []
-    graph = build_graph(source_of(forced(EXPERT)), ExportSettings(budgets=(4, 0, 4), simplify=False), said.append)
+    settings = ExportSettings(budgets=(4, 0, 4), simplify=False)
+    graph = build_graph(source_of(forced(EXPERT)), settings, note=said.append)
     assert graph.routing is not None
     assert graph.routing.budgets == ((0, 4, N), (0, 4, N))
     assert [line for line in said if "all 16 tokens" in line]
