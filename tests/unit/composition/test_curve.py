@@ -72,7 +72,9 @@ class Harness:
         self.failure: object = None
         self.counts_off_by = 0
         self.images: list[np.ndarray] = []
+        self.checks: list[SimpleNamespace] = []
         monkeypatch.setattr(edgevit.benchmarks, "measure", self)
+        monkeypatch.setattr(edgevit.benchmarks, "summarise", lambda _: SimpleNamespace(checks=self.checks))
 
     def __call__(self, candidates, settings):
         settings.validate()
@@ -112,6 +114,17 @@ def test_every_choice_is_measured_and_kept_beside_the_bundle(bundle, harness):
     assert (full.runs, full.p50_ns, full.max_ns) == (41, 13_000, 13_500), "what opens a block counts"
     assert (curve.threads, curve.machine, curve.around_of) == ("1", this_machine(), "arrays of the input's size")
     assert curve.around.runs == 40 and curve.around.max_ns > 0
+
+
+def test_other_work_while_budgets_were_timed_is_said(bundle, harness):
+    harness.checks = [
+        SimpleNamespace(name="too-few-samples", finding="p99 needs more"),
+        SimpleNamespace(name="busy-machine", finding="other work kept 1.20 of 2 CPUs busy"),
+    ]
+    said: list[str] = []
+    measure_curve(bundle.path, runs=40, note=said.append)
+    (line,) = said
+    assert line.startswith("other work kept 1.20 of 2 CPUs busy while budgets were timed")
 
 
 def test_pictures_are_timed_where_they_are_given(bundle, harness, tmp_path):
